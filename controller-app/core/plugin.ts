@@ -1,0 +1,83 @@
+/**
+ * What a plugin is to the controller core. A plugin owns named tables and one class of cookies; it states the rules it wants
+ * on a switch, and the core brings the switch there. A frame goes on from one plugin to the next by goto.
+ *
+ * Tables are numbered in the order of their stages, and within a stage in the order of the configuration:
+ *   classify  where did this frame come from           (steering)
+ *   ingress   frames of hosts that are no terminals    (the learning switch looks at sources)
+ *   firewall  frames between a terminal and its firewall
+ *   network   frames on the network side: of hosts, or filtered      (a user's plugin, unless it says otherwise)
+ *   forward   where frames go                          (the learning switch looks at destinations)
+ *   egress    how they leave                           (steering: tags on trunks)
+ */
+import type { Dpid } from '../../shared/domain/domain.js';
+import type { Log } from '../../shared/runtime/log.js';
+import type { Flow, FlowRemovedMessage, PacketInMessage } from '../openflow/index.js';
+import type { Port, Switch } from '../switch/index.js';
+
+export const STAGES = ['classify', 'ingress', 'firewall', 'network', 'forward', 'egress'] as const;
+export type Stage = (typeof STAGES)[number];
+
+/** A rule as a plugin states it: the core gives it the number of its table and the plugin's cookie class. */
+export interface Rule {
+  /** One of the plugin's own tables, by name. */
+  readonly table: string;
+  readonly priority: number;
+  readonly match: Flow['match'];
+  readonly instructions: Flow['instructions'];
+  /** The plugin's own 32 bits of the cookie: what packet-ins and flow statistics are told apart by. Default 0. */
+  readonly cookie?: number;
+  readonly idleTimeout?: number;
+  readonly hardTimeout?: number;
+}
+
+/** What a plugin may ask of the core. Everything in it concerns this plugin's own tables and cookies only. */
+export interface PluginHost {
+  readonly log: Log;
+  /** The number of a table of any plugin, by name. */
+  table(name: string): number;
+  /** The first table of a stage that is not before `stage` and has tables: where to send frames on to. */
+  entry(stage: Stage): number;
+  /** The table after this one, in the whole pipeline. */
+  after(table: string): number;
+  /** Connected switches whose pipeline is in place. */
+  switches(): readonly Switch[];
+  switch(dpid: Dpid): Switch | undefined;
+  /**
+   * States the rules of one group (a name of the plugin's own) on a switch, replacing what the group had. The difference goes out as one
+   * atomic bundle; the promise settles when the switch has confirmed it. For a switch that is not connected the rules
+   * are remembered and go out when it comes. Fails with the switch's error; then the switch has none of the change.
+   */
+  setRules(dpid: Dpid, group: string, rules: readonly Rule[]): Promise<void>;
+  /** Like `setRules` for several groups of one switch, in one bundle. An empty list removes a group. */
+  setGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void>;
+  /** Packets and bytes of this plugin's rules in a table, by the plugin's own cookie bits. */
+  counters(
+    dpid: Dpid,
+    table: string,
+  ): Promise<ReadonlyMap<number, { readonly packets: number; readonly bytes: number }>>;
+}
+
+export interface PacketIn {
+  readonly switch: Switch;
+  readonly table: string;
+  /** The plugin's own 32 bits of the cookie of the rule that sent it. */
+  readonly cookie: number;
+  readonly message: PacketInMessage;
+}
+
+export interface Plugin {
+  readonly name: string;
+  /** In the order in which frames meet them. */
+  readonly tables: readonly { readonly name: string; readonly stage: Stage }[];
+  /** Once, before any switch. */
+  start(host: PluginHost): void | Promise<void>;
+  /** A switch is connected and known to the core. State the rules it must have; they go out with those of the other plugins, in one bundle. */
+  switchUp?(sw: Switch): void;
+  switchDown?(dpid: Dpid): void;
+  /** A packet that a rule of this plugin sent to the controller. */
+  packetIn?(event: PacketIn): void;
+  portChange?(sw: Switch, port: Port, reason: 'added' | 'modified' | 'deleted'): void;
+  flowRemoved?(sw: Switch, message: FlowRemovedMessage): void;
+  close?(): void | Promise<void>;
+}

@@ -1,0 +1,103 @@
+/**
+ * The Domain interface: all that a handover knows of a place that can run firewalls. Nothing in it says how.
+ *
+ * Every call names a terminal and an epoch and may be repeated: a repetition has the effect of one call.
+ * A call for an epoch older than one the domain has seen for that terminal fails with `stale-epoch`.
+ */
+
+import type { Policy } from '../firewall/policy.js';
+import type { Delta, Epoch, FirewallState, Snapshot } from '../firewall/state.js';
+
+export type Role = 'standby' | 'active' | 'draining' | 'retired';
+
+/** A switch's datapath id: 16 lower-case hexadecimal digits. */
+export type Dpid = string & { readonly __brand: 'Dpid' };
+
+/**
+ * Where steering reaches an instance.
+ * `ports`: frames go out of and come back in at two ports of one switch.
+ * `pipeline`: the instance is in the tables of that switch itself, known by its instance number.
+ */
+export type Ends =
+  | {
+      readonly kind: 'ports';
+      readonly dpid: Dpid;
+      readonly terminalSide: string;
+      readonly networkSide: string;
+    }
+  | { readonly kind: 'pipeline'; readonly dpid: Dpid; readonly instance: number };
+
+export interface Capabilities {
+  /** `openflow-ct`, `iptables`, … */
+  readonly implementation: string;
+  /** The switches whose attachments this domain serves best: where a handover leads on re-attachment. */
+  readonly serves: readonly Dpid[];
+}
+
+/** One instance, named. */
+export interface InstanceId {
+  readonly terminal: string;
+  readonly epoch: Epoch;
+}
+
+export interface Health {
+  readonly ok: boolean;
+  /** What a person should do, when not ok. */
+  readonly problem?: string;
+  readonly instances: readonly (InstanceId & { readonly role: Role })[];
+}
+
+export interface Domain {
+  /** Unique in the system, as in the configuration: `sdn-1`, `edge-1`. */
+  readonly name: string;
+  capabilities(): Promise<Capabilities>;
+  /**
+   * Builds a standby instance with this state and returns its ends. Nothing leads to it yet. Whatever goes wrong is undone
+   * before the call fails. `epoch` is the new instance's; `snapshot.epoch` is that of the instance it was taken from.
+   */
+  prepare(snapshot: Snapshot, epoch: Epoch): Promise<Ends>;
+  /** Brings a standby (or active, while the old one drains) instance up to date; in order, by sequence. */
+  apply(id: InstanceId, deltas: readonly Delta[]): Promise<void>;
+  setPolicy(id: InstanceId, policy: Policy): Promise<void>;
+  /** From now on the instance admits new connections, for `leaseMs` from now unless repeated. */
+  activate(id: InstanceId, leaseMs: number): Promise<void>;
+  /** From now on the instance admits nothing new; it forwards packets of connections it knows for `drainMs` more. */
+  drain(id: InstanceId, drainMs: number): Promise<void>;
+  /** Removes the instance and everything it left. */
+  retire(id: InstanceId): Promise<void>;
+  /** The state as it is now; `sequence` is that of the last change in it. */
+  export(id: InstanceId): Promise<FirewallState>;
+  /**
+   * Changes after `fromSequence`, as they happen, until the instance is retired or `signal` aborts.
+   * Fails with `changes-lost` when that far back is no longer known: take a new snapshot.
+   */
+  changes(id: InstanceId, fromSequence: number, signal: AbortSignal): AsyncIterable<readonly Delta[]>;
+  health(): Promise<Health>;
+}
+
+export type DomainErrorCode =
+  | 'stale-epoch'
+  | 'no-instance'
+  | 'changes-lost'
+  | 'unreachable'
+  | 'not-ready'
+  | 'refused'
+  | 'invalid';
+
+/** `message` says what went wrong and what to do. The codes travel over the channel unchanged. */
+export class DomainError extends Error {
+  override readonly name = 'DomainError';
+  constructor(
+    readonly code: DomainErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+}
+
+export function dpid(value: string | number | bigint): Dpid {
+  const text = typeof value === 'string' ? value.replaceAll(':', '').toLowerCase() : value.toString(16);
+  if (!/^[0-9a-f]{1,16}$/.test(text)) throw new DomainError('invalid', `not a datapath id: ${value}`);
+  return text.padStart(16, '0') as Dpid;
+}
