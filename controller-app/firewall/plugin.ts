@@ -1,0 +1,219 @@
+/**
+ * Plugin: the personal firewalls. It owns the tables on the way through a firewall, notices where terminals are attached, and hands
+ * copies of packets that change a connection to the SDN domain of that switch.
+ */
+import type { Dpid } from '../../shared/domain/domain.js';
+import { isEndPort } from '../../shared/domain/ends.js';
+import type { Terminal } from '../../shared/firewall/terminal.js';
+import type { InstanceNumbers } from '../core/instance-numbers.js';
+import type { PacketIn, Plugin, PluginHost } from '../core/plugin.js';
+import { OFPP } from '../openflow/index.js';
+import { guardRules } from '../pipeline/index.js';
+import { Steering } from '../steering/steering.js';
+import type { Topology } from '../steering/topology.js';
+import type { Attachment } from '../steering/view.js';
+import type { Port, Switch } from '../switch/index.js';
+import { Registry } from '../terminals/registry.js';
+
+/** First frames of a terminal that wait for its rules; more are dropped, as they would be without us. */
+const MAX_WAITING_FRAMES = 64;
+/** A contested address is told of once in this many ms. */
+const CONTESTED_LOG_INTERVAL_MS = 10_000;
+
+export interface AttachmentEvents {
+  /**
+   * The terminal is attached here and its traffic is steered from here. `awayMs`: since its last attachment ended, if it had one;
+   * `haulMs`: from its first frame until the switches had confirmed.
+   */
+  attached(terminal: Terminal, at: Attachment, times: { awayMs: number | undefined; haulMs: number }): void;
+  detached(terminal: Terminal): void;
+}
+
+/** The part of an SDN domain that copies of packets go to. */
+export interface CopyReader {
+  readonly dpid: Dpid;
+  packetIn(event: PacketIn): void;
+}
+
+export interface FirewallPluginOptions {
+  readonly topology: Topology;
+  readonly terminals: readonly Terminal[];
+  readonly numbers: InstanceNumbers;
+  readonly events: AttachmentEvents;
+  /** Monotonic ms. */
+  readonly now: () => number;
+}
+
+export class FirewallPlugin implements Plugin {
+  readonly name = 'firewall';
+  readonly tables = [
+    { name: 'classify', stage: 'classify' },
+    { name: 'guard', stage: 'firewall' },
+    { name: 'enter', stage: 'firewall' },
+    { name: 'firewall', stage: 'firewall' },
+    { name: 'firewall-ct', stage: 'firewall' },
+    { name: 'deliver', stage: 'firewall' },
+    { name: 'lead', stage: 'network' },
+    { name: 'egress', stage: 'egress' },
+  ] as const;
+  readonly registry: Registry;
+  readonly #options: FirewallPluginOptions;
+  readonly #readers = new Map<Dpid, CopyReader>();
+  readonly #leftAt = new Map<string, number>();
+  /** Frames of a terminal that wait for its rules; no entry once they are in place. */
+  readonly #waiting = new Map<string, Buffer[]>();
+  readonly #contestedAt = new Map<string, number>();
+  #running: { host: PluginHost; steering: Steering } | undefined;
+
+  constructor(options: FirewallPluginOptions) {
+    this.#options = options;
+    this.registry = new Registry(options.terminals);
+  }
+
+  start(host: PluginHost): void {
+    const { topology, terminals, numbers } = this.#options;
+    const tables = {
+      guard: host.table('guard'),
+      enter: host.table('enter'),
+      firewall: host.table('firewall'),
+      deliver: host.table('deliver'),
+      lead: host.table('lead'),
+      ingress: host.entry('ingress'),
+      network: host.after('lead'),
+      egress: host.table('egress'),
+    };
+    this.#running = { host, steering: new Steering(topology, terminals, host, tables, numbers) };
+  }
+
+  get host(): PluginHost {
+    return this.#parts().host;
+  }
+
+  get steering(): Steering {
+    return this.#parts().steering;
+  }
+
+  /** Copies of packets of this domain's switch go to it. */
+  addReader(reader: CopyReader): void {
+    this.#readers.set(reader.dpid, reader);
+  }
+
+  switchUp(sw: Switch): void {
+    for (const terminal of this.#options.terminals) {
+      const at = this.registry.attachment(terminal.name);
+      if (at?.dpid === sw.dpid && !sw.ports.has(at.port)) this.#portGone(sw.dpid, at.port);
+    }
+    this.#setPorts(sw);
+  }
+
+  portChange(sw: Switch, port: Port, reason: 'added' | 'modified' | 'deleted'): void {
+    if (reason === 'deleted' || port.linkDown) this.#portGone(sw.dpid, port.number);
+    this.#setPorts(sw);
+  }
+
+  packetIn(event: PacketIn): void {
+    if (event.table === 'firewall-ct') this.#readers.get(event.switch.dpid)?.packetIn(event);
+    else if (event.table === 'classify') this.#terminalSeen(event);
+  }
+
+  #terminalSeen({ switch: sw, message }: PacketIn): void {
+    const port = sw.ports.get(typeof message.match.in_port === 'number' ? message.match.in_port : -1);
+    const { data } = message;
+    if (!port || data.length < 14 || !this.#isHostPort(sw.dpid, port.name)) return;
+    const mac = data
+      .subarray(6, 12)
+      .toString('hex')
+      .replace(/(..)(?=.)/g, '$1:');
+    const at: Attachment = { dpid: sw.dpid, port: port.number, portName: port.name };
+    const sighting = this.registry.seen(mac, at);
+    if (sighting.kind === 'contested') this.#contested(sighting.terminal, at);
+    else if (sighting.kind === 'known') this.#reinject(sighting.terminal, at, data);
+    else if (sighting.kind === 'attached') void this.#attach(sighting.terminal, at, data);
+  }
+
+  async #attach(terminal: Terminal, at: Attachment, first: Buffer): Promise<void> {
+    const { now, events } = this.#options;
+    const { host, steering } = this.#parts();
+    const start = now();
+    const left = this.#leftAt.get(terminal.name);
+    this.#waiting.set(terminal.name, [Buffer.from(first)]);
+    try {
+      const guard = guardRules(terminal, at.port, host.table('enter'));
+      await Promise.all([
+        host.setRules(at.dpid, `guard ${terminal.name}`, guard),
+        steering.setAttachment(terminal.name, at),
+      ]);
+    } catch (error) {
+      host.log.error(
+        { terminal: terminal.name, error },
+        'the terminal is not steered: its port stays closed',
+      );
+      this.registry.portGone(at.dpid, at.port);
+      this.#waiting.delete(terminal.name);
+      return;
+    }
+    if (this.registry.attachment(terminal.name) !== at) return;
+    const haulMs = now() - start;
+    events.attached(terminal, at, { awayMs: left === undefined ? undefined : start - left, haulMs });
+    const frames = this.#waiting.get(terminal.name) ?? [];
+    this.#waiting.delete(terminal.name);
+    for (const frame of frames) this.#reinject(terminal, at, frame);
+  }
+
+  /** Back into the pipeline where the frame came from: it meets the guard like any other. */
+  #reinject(terminal: Terminal, at: Attachment, data: Buffer): void {
+    const waiting = this.#waiting.get(terminal.name);
+    if (waiting) {
+      if (waiting.length < MAX_WAITING_FRAMES) waiting.push(Buffer.from(data));
+      return;
+    }
+    this.#parts()
+      .host.switch(at.dpid)
+      ?.packetOut({ inPort: at.port, actions: [{ type: 'output', port: OFPP.TABLE }], data });
+  }
+
+  #portGone(dpid: Dpid, port: number): void {
+    const { host, steering } = this.#parts();
+    for (const terminal of this.registry.portGone(dpid, port)) {
+      this.#leftAt.set(terminal.name, this.#options.now());
+      this.#waiting.delete(terminal.name);
+      const cleared = Promise.all([
+        host.setRules(dpid, `guard ${terminal.name}`, []),
+        steering.setAttachment(terminal.name, undefined),
+      ]);
+      cleared.catch((error: unknown) =>
+        host.log.warn({ terminal: terminal.name, error }, 'rules not removed'),
+      );
+      this.#options.events.detached(terminal);
+    }
+  }
+
+  #setPorts(sw: Switch): void {
+    const { host, steering } = this.#parts();
+    const up = [...sw.ports.values()].filter((port) => !port.linkDown && port.number < OFPP.MAX);
+    steering
+      .setPorts(sw.dpid, new Map(up.map(({ name, number }) => [name, number])))
+      .catch((error: unknown) => host.log.warn({ dpid: sw.dpid, error }, 'steering not brought up to date'));
+  }
+
+  #isHostPort(dpid: Dpid, name: string): boolean {
+    return !isEndPort(name) && !this.#options.topology.trunkPorts(dpid).has(name);
+  }
+
+  #contested(terminal: Terminal, at: Attachment): void {
+    const now = this.#options.now();
+    if (now - (this.#contestedAt.get(terminal.name) ?? Number.NEGATIVE_INFINITY) < CONTESTED_LOG_INTERVAL_MS)
+      return;
+    this.#contestedAt.set(terminal.name, now);
+    const where = { terminal: terminal.name, dpid: at.dpid, port: at.portName };
+    this.#parts().host.log.warn(
+      where,
+      'somebody uses the address of a terminal that is attached elsewhere: dropped',
+    );
+  }
+
+  #parts(): { host: PluginHost; steering: Steering } {
+    if (!this.#running) throw new Error('the firewall plugin has not been started');
+    return this.#running;
+  }
+}

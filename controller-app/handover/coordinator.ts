@@ -1,0 +1,369 @@
+/**
+ * The coordinator: moves the active role of a terminal's firewall from one domain to another. It knows the Domain interface and
+ * steering, and nothing of how either works.
+ *
+ *   prepare  snapshot of the old instance → a standby in the new domain, with a path to it; the old one's deltas follow
+ *   switch   the new instance admits; steering leads everything through it, confirmed by the switches; the old one drains
+ *   drain    packets still under way pass the old instance, and its deltas still flow
+ *   retire   the old instance and its path are removed
+ *
+ * Whatever fails before the switch is undone: the old instance stays active. After it, what fails is repeated until it is done.
+ */
+import { randomUUID } from 'node:crypto';
+import type { ApiEvent, HandoverReport } from '../../shared/api/schema.js';
+import { type Domain, DomainError, type Ends, type InstanceId } from '../../shared/domain/domain.js';
+import type { Policy } from '../../shared/firewall/policy.js';
+import { epoch, type FirewallState } from '../../shared/firewall/state.js';
+import type { Terminal } from '../../shared/firewall/terminal.js';
+import type { Log } from '../../shared/runtime/log.js';
+import { FirewallRecord, type Placed, Progress } from './firewall-record.js';
+import { Stopwatch } from './stopwatch.js';
+
+/** What the coordinator needs of steering. Every promise settles when the switches have confirmed. */
+export interface HandoverSteering {
+  addPath(id: InstanceId, ends: Ends): Promise<void>;
+  setActive(id: InstanceId): Promise<void>;
+  removePath(id: InstanceId): Promise<void>;
+}
+
+/** Bytes between domains on behalf of a terminal, counted where they are sent and received. */
+export interface TransferMeter {
+  read(terminal: string): { readonly snapshot: number; readonly delta: number };
+}
+
+export interface CoordinatorOptions {
+  readonly domains: ReadonlyMap<string, Domain>;
+  readonly steering: HandoverSteering;
+  readonly firewalls: readonly { readonly terminal: Terminal; readonly policy: Policy }[];
+  readonly timings: { readonly drainMs: number; readonly leaseMs: number };
+  readonly transfers: TransferMeter;
+  readonly log: Log;
+  /** Monotonic ms. */
+  readonly now: () => number;
+  readonly onEvent: (event: ApiEvent) => void;
+}
+
+export interface HandoverOrder {
+  readonly to: string;
+  readonly cause: HandoverReport['cause'];
+  /** For experiments: the connections are left out of what the new domain gets. */
+  readonly omitConnections?: boolean;
+  /** Phases that went before: how long the terminal was away, and how long its traffic took to be hauled. */
+  readonly before?: readonly { readonly name: 'detect' | 'haul'; readonly ms: number }[];
+}
+
+export class HandoverError extends Error {
+  override readonly name = 'HandoverError';
+  constructor(
+    readonly code: 'unknown-terminal' | 'unknown-domain' | 'no-instance' | 'busy' | 'already-there',
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** Between two tries of a step after the switch: doubled each time up to the most. */
+const REPEAT_MS = { first: 250, most: 10_000 } as const;
+/** The lease is renewed this many times before it would run out. */
+const RENEWALS_PER_LEASE = 3;
+
+export class Coordinator {
+  readonly #records: ReadonlyMap<string, FirewallRecord>;
+  readonly #closing = new AbortController();
+  readonly #renewals: NodeJS.Timeout;
+  readonly #background = new Set<Promise<void>>();
+
+  constructor(readonly options: CoordinatorOptions) {
+    this.#records = new Map(
+      options.firewalls.map(({ terminal, policy }) => [terminal.name, new FirewallRecord(terminal, policy)]),
+    );
+    this.#renewals = setInterval(() => this.#renew(), options.timings.leaseMs / RENEWALS_PER_LEASE);
+  }
+
+  record(terminal: string): FirewallRecord {
+    const record = this.#records.get(terminal);
+    if (record) return record;
+    const names = [...this.#records.keys()].join(', ') || 'none';
+    throw new HandoverError('unknown-terminal', `there is no terminal ${terminal}; there are: ${names}`);
+  }
+
+  /** The terminal's first instance, if it has none. Fails with a DomainError; then it has none still, and nothing passes. */
+  place(terminal: string, to: string): Promise<void> {
+    const record = this.record(terminal);
+    const domain = this.#domain(to);
+    return record.enqueue(async () => {
+      if (record.active) return;
+      const strays = await this.#strays(record);
+      const id = { terminal, epoch: record.nextEpoch() };
+      const empty: FirewallState = {
+        terminal: record.terminal,
+        epoch: epoch(id.epoch),
+        sequence: 0,
+        policy: record.policy,
+        connections: [],
+        counters: [],
+      };
+      const placed = { domain, id };
+      try {
+        await this.options.steering.addPath(id, await domain.prepare(empty, id.epoch));
+        await domain.activate(id, this.options.timings.leaseMs);
+        await this.options.steering.setActive(id);
+      } catch (error) {
+        await this.#removeSurely(placed);
+        throw error;
+      }
+      record.active = placed;
+      this.options.log.info({ terminal, domain: to, epoch: id.epoch }, 'firewall placed');
+      for (const stray of strays) this.#inBackground(() => this.#remove(stray), stray);
+    });
+  }
+
+  /**
+   * Begins a handover. Throws a HandoverError when it cannot begin; `report` always settles, with whatever outcome.
+   */
+  handover(terminal: string, order: HandoverOrder): { id: string; report: Promise<HandoverReport> } {
+    const record = this.record(terminal);
+    const domain = this.#domain(order.to);
+    const from = record.active;
+    if (record.handover)
+      throw new HandoverError('busy', `a handover of ${terminal} is under way: wait for its end`);
+    if (!from) {
+      const what = `${terminal} has no active firewall yet: attach it to a switch that a domain serves`;
+      throw new HandoverError('no-instance', what);
+    }
+    if (from.domain === domain) {
+      throw new HandoverError(
+        'already-there',
+        `the firewall of ${terminal} is active in ${order.to} already`,
+      );
+    }
+    const id = randomUUID();
+    record.handover = id;
+    const report = record.enqueue(() => this.#run(id, record, from, domain, order));
+    return { id, report };
+  }
+
+  /** Puts a policy in force in the active instance. A handover under way goes first. */
+  setPolicy(terminal: string, policy: Policy): Promise<void> {
+    const record = this.record(terminal);
+    return record.enqueue(async () => {
+      const { domain, id } = this.#activeOf(record);
+      await domain.setPolicy(id, policy);
+      record.policy = policy;
+    });
+  }
+
+  async state(terminal: string): Promise<FirewallState> {
+    const { domain, id } = this.#activeOf(this.record(terminal));
+    return domain.export(id);
+  }
+
+  /** Twice is once. What is under way ends first; instances stay as they are. */
+  async close(): Promise<void> {
+    clearInterval(this.#renewals);
+    this.#closing.abort();
+    await Promise.allSettled([
+      ...this.#background,
+      ...[...this.#records.values()].map((record) => record.tail),
+    ]);
+  }
+
+  async #run(
+    handoverId: string,
+    record: FirewallRecord,
+    from: Placed,
+    domain: Domain,
+    order: HandoverOrder,
+  ): Promise<HandoverReport> {
+    const { log, now, steering, timings, transfers, onEvent } = this.options;
+    const terminal = record.terminal.name;
+    const to: Placed = { domain, id: { terminal, epoch: record.nextEpoch() } };
+    const before = transfers.read(terminal);
+    const names = { handover: handoverId, terminal, from: from.domain.name, to: domain.name };
+    const watch = new Stopwatch(now, ({ name, ms }) => {
+      const bytes = name === 'prepare' ? transfers.read(terminal).snapshot - before.snapshot : 0;
+      onEvent({ kind: 'phase', ...names, phase: name, startedAt: Date.now() - ms, ms, bytes });
+    });
+    for (const { name, ms } of order.before ?? []) watch.add(name, ms);
+    const progress = new Progress();
+    const feeding = new AbortController();
+    let feed: Promise<void> = Promise.resolve();
+    let lost: unknown;
+    let connections = 0;
+    let problem: string | undefined;
+    try {
+      await watch.measure('prepare', async () => {
+        const snapshot = await from.domain.export(from.id);
+        const imported = order.omitConnections ? { ...snapshot, connections: [] } : snapshot;
+        connections = imported.connections.length;
+        const ends = await domain.prepare(imported, to.id.epoch);
+        if (!order.omitConnections) {
+          feed = this.#feed(from, to, snapshot.sequence, feeding.signal).catch((error: unknown) => {
+            lost = error;
+            this.#complain(from, error);
+          });
+        }
+        await steering.addPath(to.id, ends);
+        if (lost) throw lost;
+      });
+      progress.to('switching');
+      await watch.measure('switch', async () => {
+        await domain.activate(to.id, timings.leaseMs);
+        await steering.setActive(to.id);
+      });
+      record.active = to;
+      progress.to('draining');
+      await watch.measure('drain', async () => {
+        await from.domain
+          .drain(from.id, timings.drainMs)
+          .catch((error: unknown) => this.#complain(from, error));
+        await this.#pause(timings.drainMs);
+        feeding.abort();
+        await feed;
+      });
+      progress.to('retiring');
+      await watch.measure('retire', () => this.#removeSurely(from));
+      progress.to('done');
+    } catch (error) {
+      problem = error instanceof Error ? error.message : String(error);
+      feeding.abort();
+      await feed;
+      log.error({ ...names, stage: progress.stage, error: problem }, 'handover failed');
+      if (progress.stage === 'preparing' || progress.stage === 'switching') {
+        await watch.measure('undo', () => this.#undo(from, to, progress));
+      }
+    } finally {
+      record.handover = undefined;
+    }
+    const bytes = transfers.read(terminal);
+    const report: HandoverReport = {
+      id: handoverId,
+      terminal,
+      from: from.domain.name,
+      to: domain.name,
+      fromEpoch: from.id.epoch,
+      toEpoch: to.id.epoch,
+      cause: order.cause,
+      outcome: progress.stage === 'done' ? 'done' : progress.stage === 'undone' ? 'undone' : 'failed',
+      ...(problem === undefined ? {} : { error: problem }),
+      phases: watch.phases,
+      totalMs: watch.phases.reduce((sum, phase) => sum + phase.ms, 0),
+      stateBytes: bytes.snapshot - before.snapshot,
+      deltaBytes: bytes.delta - before.delta,
+      connections,
+    };
+    onEvent({ kind: 'handover', report });
+    return report;
+  }
+
+  /** The switch itself may have failed half-way: then everything is led back through the old instance first. */
+  async #undo(from: Placed, to: Placed, progress: Progress): Promise<void> {
+    try {
+      if (progress.stage === 'switching') await this.options.steering.setActive(from.id);
+      progress.to('undoing');
+    } catch (error) {
+      progress.to('failed');
+      this.#complain(from, error);
+    }
+    await this.#removeSurely(to);
+    if (progress.stage === 'undoing') progress.to('undone');
+  }
+
+  /** Carries the changes of one instance to another until told to stop. */
+  async #feed(from: Placed, to: Placed, sequence: number, signal: AbortSignal): Promise<void> {
+    try {
+      for await (const deltas of from.domain.changes(from.id, sequence, signal))
+        await to.domain.apply(to.id, deltas);
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    }
+  }
+
+  /** Removes an instance; what cannot be done now is repeated in the background. */
+  async #removeSurely(placed: Placed): Promise<void> {
+    try {
+      await this.#remove(placed);
+    } catch (error) {
+      this.#complain(placed, error);
+      this.#inBackground(() => this.#remove(placed), placed);
+    }
+  }
+
+  async #remove({ domain, id }: Placed): Promise<void> {
+    await this.options.steering.removePath(id);
+    await domain.retire(id);
+  }
+
+  /** Instances that a domain still has from before this controller started. */
+  async #strays(record: FirewallRecord): Promise<Placed[]> {
+    const strays: Placed[] = [];
+    for (const domain of this.options.domains.values()) {
+      const health = await domain.health().catch(() => undefined);
+      for (const { terminal, epoch: seen } of health?.instances ?? []) {
+        if (terminal !== record.terminal.name) continue;
+        record.noteEpoch(seen);
+        strays.push({ domain, id: { terminal, epoch: seen } });
+      }
+    }
+    return strays;
+  }
+
+  #renew(): void {
+    for (const { active } of this.#records.values()) {
+      active?.domain
+        .activate(active.id, this.options.timings.leaseMs)
+        .catch((error: unknown) => this.#complain(active, error));
+    }
+  }
+
+  /** Repeats a step that must be done, until it is or the coordinator closes. An instance that is gone is as good as done. */
+  async #untilDone(placed: Placed, step: () => Promise<void>): Promise<void> {
+    let waitMs: number = REPEAT_MS.first;
+    while (!this.#closing.signal.aborted) {
+      try {
+        return await step();
+      } catch (error) {
+        if (error instanceof DomainError && (error.code === 'no-instance' || error.code === 'stale-epoch'))
+          return;
+        this.#complain(placed, error);
+        await this.#pause(waitMs);
+        waitMs = Math.min(waitMs * 2, REPEAT_MS.most);
+      }
+    }
+  }
+
+  #inBackground(step: () => Promise<void>, placed: Placed): void {
+    const work = this.#untilDone(placed, step).finally(() => this.#background.delete(work));
+    this.#background.add(work);
+  }
+
+  #pause(ms: number): Promise<void> {
+    const { signal } = this.#closing;
+    return new Promise((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = setTimeout(done, ms);
+      signal.addEventListener('abort', done);
+    });
+  }
+
+  #complain({ domain, id }: Placed, error: unknown): void {
+    const message = error instanceof Error ? error.message : String(error);
+    this.options.log.warn({ domain: domain.name, ...id, error: message }, 'a call of a domain failed');
+  }
+
+  #domain(name: string): Domain {
+    const domain = this.options.domains.get(name);
+    if (domain) return domain;
+    const names = [...this.options.domains.keys()].join(', ');
+    throw new HandoverError('unknown-domain', `there is no domain ${name}; there are: ${names}`);
+  }
+
+  #activeOf(record: FirewallRecord): Placed {
+    if (record.active) return record.active;
+    throw new HandoverError('no-instance', `${record.terminal.name} has no active firewall yet`);
+  }
+}

@@ -1,0 +1,141 @@
+/**
+ * What the HTTP API asks, answered from the parts of a running controller.
+ */
+import { ApiError } from '../shared/api/errors.js';
+import {
+  type ApiEvent,
+  type DomainStatus,
+  type HandoverReport,
+  MAX_HANDOVERS,
+  type Status,
+  type TerminalStatus,
+} from '../shared/api/schema.js';
+import type { Domain, Dpid, Health } from '../shared/domain/domain.js';
+import type { Policy } from '../shared/firewall/policy.js';
+import type { FirewallState } from '../shared/firewall/state.js';
+import type { Terminal } from '../shared/firewall/terminal.js';
+import type { ControllerConfig } from './config.js';
+import type { EventBus } from './event-bus.js';
+import { type Coordinator, HandoverError } from './handover/coordinator.js';
+import type { ControllerService, StartedHandover } from './http/service.js';
+import type { Attachment } from './steering/view.js';
+
+export interface ServiceParts {
+  readonly version: string;
+  readonly config: ControllerConfig;
+  readonly domains: ReadonlyMap<string, Domain>;
+  readonly coordinator: Coordinator;
+  readonly events: EventBus;
+  isConnected(dpid: Dpid): boolean;
+  attachment(terminal: string): Attachment | undefined;
+}
+
+export class Service implements ControllerService {
+  readonly #startedAt = Date.now();
+  readonly #handovers: HandoverReport[] = [];
+
+  constructor(readonly parts: ServiceParts) {}
+
+  /** To be told of every event before it is published: the finished handovers are remembered. */
+  note(event: ApiEvent): void {
+    if (event.kind !== 'handover') return;
+    this.#handovers.push(event.report);
+    if (this.#handovers.length > MAX_HANDOVERS) this.#handovers.shift();
+  }
+
+  async status(): Promise<Status> {
+    const { config, version, isConnected } = this.parts;
+    const healths = await this.#healths();
+    return {
+      version,
+      startedAt: this.#startedAt,
+      switches: config.switches.map(({ name, dpid }) => ({ name, dpid, connected: isConnected(dpid) })),
+      domains: config.domains.map(({ name, kind, serves }): DomainStatus => {
+        const health = healths.get(name);
+        const problem = health?.problem;
+        return {
+          name,
+          kind,
+          serves,
+          ok: health?.ok ?? false,
+          ...(problem === undefined ? {} : { problem }),
+          instances: health?.instances ?? [],
+        };
+      }),
+      terminals: config.terminals.map(({ terminal }) => this.#terminal(terminal, healths)),
+    };
+  }
+
+  async terminals(): Promise<readonly TerminalStatus[]> {
+    const healths = await this.#healths();
+    return this.parts.config.terminals.map(({ terminal }) => this.#terminal(terminal, healths));
+  }
+
+  state(terminal: string): Promise<FirewallState> {
+    return translated(() => this.parts.coordinator.state(terminal));
+  }
+
+  setPolicy(terminal: string, policy: Policy): Promise<void> {
+    return translated(() => this.parts.coordinator.setPolicy(terminal, policy));
+  }
+
+  handover(
+    terminal: string,
+    { to, omitConnections }: { to: string; omitConnections: boolean },
+  ): Promise<StartedHandover> {
+    return translated(async () =>
+      this.parts.coordinator.handover(terminal, { to, omitConnections, cause: 'demand' }),
+    );
+  }
+
+  handovers(): readonly HandoverReport[] {
+    return this.#handovers;
+  }
+
+  events(signal: AbortSignal): AsyncIterable<ApiEvent> {
+    return this.parts.events.listen(signal);
+  }
+
+  async #healths(): Promise<Map<string, Health>> {
+    const asked = [...this.parts.domains].map(async ([name, domain]): Promise<[string, Health]> => {
+      try {
+        return [name, await domain.health()];
+      } catch (error) {
+        const problem = error instanceof Error ? error.message : String(error);
+        return [name, { ok: false, problem, instances: [] }];
+      }
+    });
+    return new Map(await Promise.all(asked));
+  }
+
+  #terminal(terminal: Terminal, healths: ReadonlyMap<string, Health>): TerminalStatus {
+    const { coordinator, config, attachment } = this.parts;
+    const record = coordinator.record(terminal.name);
+    const at = attachment(terminal.name);
+    const instances = [...healths].flatMap(([domain, health]) =>
+      health.instances
+        .filter((instance) => instance.terminal === terminal.name && instance.role !== 'retired')
+        .map(({ epoch, role }) => ({ domain, epoch, role })),
+    );
+    return {
+      ...terminal,
+      policy: record.policy.name,
+      attachment: at
+        ? { switch: config.switches.find(({ dpid }) => dpid === at.dpid)?.name ?? at.dpid, port: at.portName }
+        : null,
+      active: record.active ? { domain: record.active.domain.name, epoch: record.active.id.epoch } : null,
+      instances,
+      handover: record.handover ?? null,
+    };
+  }
+}
+
+/** The coordinator's errors as those of the API: the words are the same. */
+async function translated<T>(task: () => Promise<T>): Promise<T> {
+  try {
+    return await task();
+  } catch (error) {
+    if (error instanceof HandoverError) throw new ApiError(error.code, error.message, { cause: error });
+    throw error;
+  }
+}

@@ -1,0 +1,259 @@
+/**
+ * Steering on paper: wherever the terminal is and wherever its firewall is, every frame between terminal and network goes through it,
+ * exactly once and in the right direction.
+ */
+import t from 'tap';
+import type { Rule } from '../../controller-app/core/plugin.js';
+import { FLOOD } from '../../controller-app/forwarding/flood.js';
+import { steeringRules } from '../../controller-app/steering/rules.js';
+import { Topology } from '../../controller-app/steering/topology.js';
+import type { Path, SteeringView, TerminalView } from '../../controller-app/steering/view.js';
+import { type Dpid, dpid } from '../../shared/domain/domain.js';
+import { Fabric, type Place } from '../fixtures/fabric.js';
+
+const s1 = dpid(1);
+const s2 = dpid(2);
+const s3 = dpid(3);
+const tables = {
+  classify: 0,
+  learn: 1,
+  guard: 2,
+  enter: 3,
+  firewall: 4,
+  'firewall-ct': 5,
+  deliver: 6,
+  lead: 7,
+  forward: 8,
+  egress: 9,
+};
+const numbers = { ...tables, ingress: tables.learn, network: tables.forward };
+const topology = new Topology(
+  [s1, s2, s3],
+  [
+    [
+      { dpid: s1, port: 't1' },
+      { dpid: s3, port: 't1' },
+    ],
+    [
+      { dpid: s2, port: 't1' },
+      { dpid: s3, port: 't2' },
+    ],
+  ],
+);
+const ports = new Map<Dpid, ReadonlyMap<string, number>>([
+  [
+    s1,
+    new Map([
+      ['t1', 1],
+      ['a', 5],
+      ['b', 6],
+    ]),
+  ],
+  [
+    s2,
+    new Map([
+      ['t1', 1],
+      ['a', 5],
+      ['pgt1', 7],
+      ['pgn1', 8],
+    ]),
+  ],
+  [
+    s3,
+    new Map([
+      ['t1', 1],
+      ['t2', 2],
+      ['h2', 3],
+      ['h3', 4],
+      ['a', 5],
+    ]),
+  ],
+]);
+const trunks: readonly (readonly [Place, Place])[] = [
+  [
+    { dpid: s1, port: 1 },
+    { dpid: s3, port: 1 },
+  ],
+  [
+    { dpid: s2, port: 1 },
+    { dpid: s3, port: 2 },
+  ],
+];
+const terminal = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: ['10.0.0.1'], ipv6: [] };
+const server = '02:00:00:00:00:02';
+const broadcast = 'ff:ff:ff:ff:ff:ff';
+
+const inSwitch: Path = { number: 1, ends: { kind: 'pipeline', dpid: s1, instance: 1 } };
+const inContainer: Path = {
+  number: 2,
+  ends: { kind: 'ports', dpid: s2, terminalSide: 'pgt1', networkSide: 'pgn1' },
+};
+
+/** A learning switch that has learned where the server is, and nobody else. */
+function forwarding(at: Dpid): Rule[] {
+  const towards = { [s1]: 1, [s2]: 1, [s3]: 3 }[at] ?? 0;
+  const choose = (priority: number, match: Rule['match'], port: number): Rule => ({
+    table: 'forward',
+    priority,
+    match,
+    instructions: [
+      { type: 'apply_actions', actions: [{ type: 'set_field', field: { reg2: port } }] },
+      { type: 'goto_table', table: tables.egress },
+    ],
+  });
+  return [
+    { table: 'learn', priority: 0, match: {}, instructions: [{ type: 'goto_table', table: tables.lead }] },
+    choose(10, { eth_dst: server }, towards),
+    choose(0, {}, FLOOD),
+  ];
+}
+
+function fabric(view: Partial<TerminalView>): Fabric {
+  const whole: SteeringView = {
+    topology,
+    ports,
+    terminals: [{ terminal, attachment: undefined, paths: [], active: undefined, ...view }],
+  };
+  const rules = new Map(
+    [s1, s2, s3].map((at) => [
+      at,
+      [...steeringRules(whole, at, numbers).values()].flat().concat(forwarding(at)),
+    ]),
+  );
+  return new Fabric({
+    tables,
+    rules: (at) => rules.get(at) ?? [],
+    peer: (place) => {
+      for (const [a, b] of trunks) {
+        if (a.dpid === place.dpid && a.port === place.port) return b;
+        if (b.dpid === place.dpid && b.port === place.port) return a;
+      }
+      return undefined;
+    },
+    through: ({ dpid: at, port }) =>
+      at === s2 && port === 7
+        ? { dpid: s2, port: 8 }
+        : at === s2 && port === 8
+          ? { dpid: s2, port: 7 }
+          : undefined,
+  });
+}
+
+const attachedTo = (at: Dpid) => ({ dpid: at, port: 5, portName: 'a' });
+const atServer: Place = { dpid: s3, port: 3 };
+const places = (here: Fabric): string[] =>
+  here.arrived.map(({ at }) => `${at.dpid.slice(-1)}:${at.port}`).sort();
+
+for (const at of [s1, s2, s3]) {
+  for (const [name, path, through] of [
+    ['the switch s1', inSwitch, ['1:1', '1:2']],
+    ['the container at s2', inContainer, ['port 7', 'port 8']],
+  ] as const) {
+    t.test(`terminal at s${at.slice(-1)}, firewall in ${name}`, async (t) => {
+      const view = { attachment: attachedTo(at), paths: [path], active: path.number };
+      const terminalPort = { dpid: at, port: 5 };
+      const out = fabric(view).send(terminalPort, { src: terminal.mac, dst: server });
+      t.same(places(out), ['3:3'], 'out: only the server gets it');
+      t.same(out.visited, [through[0]], 'out: through the firewall once, from the terminal side');
+      t.equal(out.arrived[0]?.frame.vlan, undefined, 'no tag leaves the trunks');
+
+      const back = fabric(view).send(atServer, { src: server, dst: terminal.mac });
+      t.same(places(back), [`${at.slice(-1)}:5`], 'in: only the terminal gets it');
+      t.same(back.visited, [through[1]], 'in: through the firewall once, from the network side');
+      t.equal(back.arrived[0]?.frame.vlan, undefined);
+
+      const asked = fabric(view).send(terminalPort, { src: terminal.mac, dst: broadcast });
+      t.same(asked.visited, [through[0]], 'a broadcast is filtered once, and never comes back to its sender');
+      t.ok(places(asked).includes('3:3') && places(asked).includes('3:4'), 'it reaches hosts elsewhere');
+      t.notOk(places(asked).includes(`${at.slice(-1)}:5`));
+
+      const called = fabric(view).send(atServer, { src: server, dst: broadcast });
+      t.same(
+        called.visited,
+        [through[1]],
+        'a broadcast of a host reaches the terminal through its firewall only',
+      );
+      t.equal(places(called).filter((place) => place === `${at.slice(-1)}:5`).length, 1);
+      t.ok(places(called).includes('3:4'));
+    });
+  }
+}
+
+t.test(
+  'while it moves: what the old instance lets through reaches the network, what is new goes to the new one',
+  async (t) => {
+    const view = { attachment: attachedTo(s2), paths: [inSwitch, inContainer], active: 2 };
+    const fresh = fabric(view).send({ dpid: s2, port: 5 }, { src: terminal.mac, dst: server });
+    t.same(fresh.visited, ['port 7']);
+    // A frame that was on its way to the old instance when steering changed: still tagged for it.
+    const late = fabric(view).send({ dpid: s1, port: 1 }, { src: terminal.mac, dst: server, vlan: 2 });
+    t.same(late.visited, ['1:1']);
+    t.same(places(late), ['3:3']);
+    const lateBack = fabric(view).send({ dpid: s1, port: 1 }, { src: server, dst: terminal.mac, vlan: 3 });
+    t.same(lateBack.visited, ['1:2']);
+    t.same(places(lateBack), ['2:5'], 'the old instance finds the terminal where it is now');
+  },
+);
+
+t.test('nothing reaches or leaves a terminal without an active instance', async (t) => {
+  const view = { attachment: attachedTo(s1), paths: [inSwitch], active: undefined };
+  t.same(fabric(view).send({ dpid: s1, port: 5 }, { src: terminal.mac, dst: server }).arrived, []);
+  t.same(fabric(view).send(atServer, { src: server, dst: terminal.mac }).arrived, []);
+  const called = fabric(view).send(atServer, { src: server, dst: broadcast });
+  t.notOk(places(called).includes('1:5'));
+});
+
+t.test('frames that pretend', async (t) => {
+  const view = { attachment: attachedTo(s1), paths: [inSwitch], active: 1 };
+  t.same(
+    fabric(view).send({ dpid: s3, port: 4 }, { src: server, dst: terminal.mac, vlan: 2 }).arrived,
+    [],
+    'a tag from a host port is no way round the firewall',
+  );
+  t.same(
+    fabric(view).send({ dpid: s1, port: 5 }, { src: terminal.mac, dst: server, vlan: 3 }).arrived,
+    [],
+    'nor from the terminal',
+  );
+  const elsewhere = fabric(view).send({ dpid: s3, port: 4 }, { src: terminal.mac, dst: server });
+  t.same(
+    places(elsewhere),
+    [`3:${0xfffffffd}`],
+    'the terminal’s MAC on another port goes to the controller only',
+  );
+  t.same(
+    fabric(view).send({ dpid: s3, port: 1 }, { src: terminal.mac, dst: server }).arrived,
+    [],
+    'untagged on a trunk, a terminal’s frame has not been filtered',
+  );
+  const unknown = fabric(view).send(atServer, { src: server, dst: '02:00:00:00:00:99' });
+  t.notOk(places(unknown).includes('1:5'), 'a frame for an unknown host is not flooded to a terminal');
+  t.notOk(
+    fabric({ paths: [] }).send(atServer, { src: server, dst: broadcast }).visited.length,
+    'nor into an instance that is not active',
+  );
+});
+
+t.test('a topology with a loop is led along a tree', async (t) => {
+  const loop = new Topology(
+    [s1, s2, s3],
+    [
+      [
+        { dpid: s1, port: 'x' },
+        { dpid: s2, port: 'x' },
+      ],
+      [
+        { dpid: s2, port: 'y' },
+        { dpid: s3, port: 'y' },
+      ],
+      [
+        { dpid: s3, port: 'z' },
+        { dpid: s1, port: 'z' },
+      ],
+    ],
+  );
+  t.same([...loop.usedTrunkPorts(s2)], ['x'], 'the link between s2 and s3 closes the loop');
+  t.same([...loop.trunkPorts(s2)], ['x', 'y'], 'and is a trunk all the same: no host is believed there');
+  t.equal(loop.towards(s2, s3), 'x');
+  t.equal(loop.towards(s1, s1), undefined);
+});
