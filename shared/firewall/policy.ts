@@ -31,17 +31,16 @@ const portText = z
     const [first = Number.NaN, last = first] = text.split('-').map(Number);
     return [first, last];
   });
-const portRange = z
-  .union([
-    portNumber.transform((port): [number, number] => [port, port]),
-    portText,
-    z.tuple([portNumber, portNumber]),
-  ])
-  .refine(([first, last]) => first <= last && last <= 65535, {
-    message: 'a port range runs from a lower to a higher port, at most 65535',
-  });
+const onePort = portNumber.transform((port): [number, number] => [port, port]);
+const ordered = ([first, last]: [number, number]): boolean => first <= last && last <= 65535;
+const orderedMessage = { message: 'a port range runs from a lower to a higher port, at most 65535' };
+const portRange = z.union([onePort, portText]).refine(ordered, orderedMessage);
+/** Only within a list is a pair a range, which is the form that validated ranges have: `[80, 443]` alone is two ports. */
+const listedRange = z
+  .union([onePort, portText, z.tuple([portNumber, portNumber])])
+  .refine(ordered, orderedMessage);
 const ports = z
-  .union([portRange.transform((range) => [range]), z.array(portRange).min(1).max(32)])
+  .union([portRange.transform((range) => [range]), z.array(listedRange).min(1).max(32)])
   .transform((ranges): readonly PortRange[] => ranges);
 
 const prefix = z.string().transform((text, context): string => {
@@ -93,14 +92,29 @@ export const ruleSchema = z
 
 export type Rule = z.infer<typeof ruleSchema>;
 
+/** What counters and verdicts call the defaults; no rule may be named so. */
+export const DEFAULT_NAMES: Readonly<Record<Direction, string>> = {
+  outbound: 'default outbound',
+  inbound: 'default inbound',
+};
+
 export const policySchema = z
   .strictObject({
     name: z.string().min(1).max(63),
     defaults: z.strictObject({ outbound: actionSchema, inbound: actionSchema }),
     rules: z.array(ruleSchema).max(1000).readonly(),
   })
-  .refine((policy) => new Set(policy.rules.map((rule) => rule.name)).size === policy.rules.length, {
-    message: 'two rules have the same name',
+  .check((context) => {
+    const seen = new Set<string>(Object.values(DEFAULT_NAMES));
+    context.value.rules.forEach(({ name }, index) => {
+      const message = Object.values(DEFAULT_NAMES).includes(name)
+        ? 'this name means a default: give the rule another one'
+        : 'another rule has this name: give each its own';
+      if (seen.has(name)) {
+        context.issues.push({ code: 'custom', input: name, path: ['rules', index, 'name'], message });
+      }
+      seen.add(name);
+    });
   });
 
 export type Policy = z.infer<typeof policySchema>;

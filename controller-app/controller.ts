@@ -1,0 +1,190 @@
+/**
+ * The controller: puts its parts together and owns them. Nothing here decides anything.
+ */
+import { readFileSync } from 'node:fs';
+import type { ApiEvent } from '../shared/api/schema.js';
+import { ChannelServer } from '../shared/channel/index.js';
+import type { Domain, Dpid } from '../shared/domain/domain.js';
+import { realClock } from '../shared/runtime/clock.js';
+import { Lifetime } from '../shared/runtime/lifetime.js';
+import type { Log } from '../shared/runtime/log.js';
+import type { ControllerConfig } from './config.js';
+import { Core } from './core/host.js';
+import { InstanceNumbers } from './core/instance-numbers.js';
+import { firewallHost, OpenFlowCtDomain } from './domains/openflow-ct/index.js';
+import { RemoteDomain } from './domains/remote/index.js';
+import { EventBus } from './event-bus.js';
+import { FirewallPlugin } from './firewall/plugin.js';
+import { LearningSwitch } from './forwarding/learning-switch.js';
+import { Coordinator } from './handover/coordinator.js';
+import { startHttp } from './http/server.js';
+import { Placement } from './placement.js';
+import { loadPlugins } from './plugins.js';
+import { Service } from './service.js';
+import { Topology } from './steering/topology.js';
+import { OpenFlowListener } from './switch/index.js';
+import { TransferCounts } from './transfers.js';
+
+export interface Controller {
+  /** Ends connections and servers; the switches keep their rules. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Starts a controller. Fails when an address is taken or a plugin cannot be loaded; then nothing is left running. */
+export async function startController(config: ControllerConfig, log: Log): Promise<Controller> {
+  const lifetime = new Lifetime();
+  try {
+    await start(config, log, lifetime);
+  } catch (error) {
+    await lifetime.close();
+    throw error;
+  }
+  return lifetime;
+}
+
+async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Promise<void> {
+  const clock = realClock;
+  const now = (): number => clock.monotonic();
+  const dpids = new Map(config.switches.map(({ name, dpid }) => [name, dpid]));
+  const dpidOf = (name: string): Dpid => {
+    const found = dpids.get(name);
+    if (found === undefined) throw new Error(`no switch ${name} in the configuration`);
+    return found;
+  };
+  const nameOf = (dpid: Dpid): string => config.switches.find((sw) => sw.dpid === dpid)?.name ?? dpid;
+  const topology = new Topology(
+    config.switches.map(({ dpid }) => dpid),
+    config.links.map(([a, b]) => [
+      { dpid: dpidOf(a.switch), port: a.port },
+      { dpid: dpidOf(b.switch), port: b.port },
+    ]),
+  );
+  const numbers = new InstanceNumbers();
+  const transfers = new TransferCounts();
+  const events = new EventBus();
+  const publish = (event: ApiEvent): void => {
+    service.note(event);
+    events.publish(event);
+  };
+
+  const firewall = new FirewallPlugin({
+    topology,
+    terminals: config.terminals.map(({ terminal }) => terminal),
+    numbers,
+    now,
+    events: {
+      attached: (terminal, at, { awayMs, haulMs }) => {
+        const attachment = { switch: nameOf(at.dpid), port: at.portName };
+        log.info({ terminal: terminal.name, ...attachment }, 'attached');
+        publish({ kind: 'attachment', terminal: terminal.name, attachment, at: clock.now() });
+        const detect = awayMs === undefined ? [] : [{ name: 'detect' as const, ms: awayMs }];
+        placement.attached(terminal.name, [...detect, { name: 'haul', ms: haulMs }]);
+      },
+      detached: (terminal) => {
+        log.info({ terminal: terminal.name }, 'detached');
+        publish({ kind: 'attachment', terminal: terminal.name, attachment: null, at: clock.now() });
+      },
+    },
+  });
+  const plugins = [firewall, ...(await loadPlugins(config.plugins)), new LearningSwitch()];
+  const core = lifetime.own('core', new Core(plugins, log));
+  await core.start();
+
+  const channel = lifetime.own('channel', new ChannelServer({ log }));
+  const domains = new Map<string, Domain>();
+  for (const domain of config.domains) {
+    if (domain.kind === 'openflow-ct') {
+      const sdn = new OpenFlowCtDomain({
+        name: domain.name,
+        dpid: dpidOf(domain.switch),
+        serves: domain.serves.map(dpidOf),
+        host: firewallHost(firewall.host),
+        numbers,
+        timings: { idleTimes: config.timings.idle },
+        clock,
+        log,
+      });
+      firewall.addReader(sdn);
+      domains.set(domain.name, lifetime.own(domain.name, sdn));
+    } else {
+      const remote = new RemoteDomain({
+        name: domain.name,
+        server: channel,
+        onTransfer: (transfer) => transfers.add(transfer),
+        onConnection: (connected) => {
+          log.info({ domain: domain.name, connected }, 'agent');
+          if (connected) placement.reconsider();
+        },
+      });
+      domains.set(domain.name, lifetime.own(domain.name, remote));
+    }
+  }
+
+  const coordinator = lifetime.own(
+    'coordinator',
+    new Coordinator({
+      domains,
+      steering: firewall.steering,
+      firewalls: config.terminals,
+      timings: config.timings,
+      transfers,
+      log,
+      now,
+      onEvent: publish,
+    }),
+  );
+  const placement = lifetime.own(
+    'placement',
+    new Placement({
+      coordinator,
+      terminals: config.terminals.map(({ terminal }) => terminal.name),
+      servedBy: new Map(
+        config.domains.flatMap(({ name, serves }) => serves.map((sw): [Dpid, string] => [dpidOf(sw), name])),
+      ),
+      attachment: (terminal) => firewall.registry.attachment(terminal),
+      log,
+    }),
+  );
+  const service = new Service({
+    version: versionOfProject(),
+    config,
+    domains,
+    coordinator,
+    events,
+    isConnected: (dpid) => core.switch(dpid) !== undefined,
+    attachment: (terminal) => firewall.registry.attachment(terminal),
+  });
+
+  await channel.listen(config.channel);
+  lifetime.own('http', await startHttp(service, config.http, log));
+  const listener = lifetime.own('openflow', new OpenFlowListener(config.openflow));
+  listener.on('error', (error) => log.warn({ error: error.message }, 'openflow'));
+  listener.on('switch', (sw) => {
+    if (!topology.switches.includes(sw.dpid)) {
+      log.warn({ dpid: sw.dpid }, 'a switch that is not in the configuration: add it under switches');
+      sw.close();
+      return;
+    }
+    core.adopt(sw).catch((error: unknown) => {
+      log.error({ dpid: sw.dpid, error }, 'the pipeline could not be put in place: hung up');
+      sw.close();
+    });
+  });
+  await listener.listen();
+  log.info({ openflow: config.openflow, channel: config.channel, http: config.http }, 'controller ready');
+}
+
+/** From package.json, wherever the build is below it. */
+function versionOfProject(): string {
+  for (const up of ['../../package.json', '../package.json']) {
+    try {
+      const { version }: { version?: string } = JSON.parse(
+        readFileSync(new URL(up, import.meta.url), 'utf8'),
+      );
+      if (version !== undefined) return version;
+    } catch {
+      // Not there: the sources are one folder nearer than the build.
+    }
+  }
+  return 'unknown';
+}

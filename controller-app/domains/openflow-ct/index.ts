@@ -1,0 +1,10 @@
+/**
+ * The SDN domain: a terminal's firewall as flow rules with ct() in one switch.
+ */
+export {
+  type InstanceNumberSource,
+  OpenFlowCtDomain,
+  type OpenFlowCtDomainOptions,
+} from './domain.js';
+export { type FirewallHost, firewallHost } from './host.js';
+export { DEFAULT_TIMINGS, type Timings } from './timings.js';

@@ -1,0 +1,4 @@
+/**
+ * A domain behind the channel.
+ */
+export { RemoteDomain, type RemoteDomainOptions, type Transfer } from './remote-domain.js';

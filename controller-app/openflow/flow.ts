@@ -1,0 +1,131 @@
+/**
+ * Flows: how they are set (7.3.4.1), told of (7.3.5.2) and how their end is told (7.4.2). Groups (7.3.4.2) as their helpers.
+ */
+import { actions } from './action.js';
+import { OFP_NO_BUFFER, OFPG, OFPP } from './constants.js';
+import { instructions } from './instruction.js';
+import { matchCodec } from './oxm.js';
+import {
+  type Infer,
+  lengthFirst,
+  list,
+  names,
+  optional,
+  pad,
+  prefixed,
+  type Simplify,
+  struct,
+  u8,
+  u16,
+  u32,
+  u64,
+} from './wire.js';
+
+/** struct ofp_flow_mod. Time-outs in seconds, 0 (absent) for never. A deletion looks at outPort and outGroup; cookieMask filters changes and deletions. */
+export const flowMod = struct({
+  cookie: u64,
+  cookieMask: optional(u64, 0n),
+  table: u8,
+  command: names(u8, { add: 0, modify: 1, modify_strict: 2, delete: 3, delete_strict: 4 }),
+  idleTimeout: optional(u16, 0),
+  hardTimeout: optional(u16, 0),
+  priority: u16,
+  bufferId: optional(u32, OFP_NO_BUFFER),
+  outPort: optional(u32, OFPP.ANY),
+  outGroup: optional(u32, OFPG.ANY),
+  flags: optional(u16, 0),
+  _: pad(2),
+  match: matchCodec,
+  instructions,
+});
+
+export type FlowMod = Simplify<{ readonly type: 'flow_mod' } & Infer<typeof flowMod>>;
+
+/** One rule, apart from what is done with it. */
+export type Flow = Pick<
+  FlowMod,
+  'table' | 'priority' | 'cookie' | 'match' | 'instructions' | 'idleTimeout' | 'hardTimeout' | 'flags'
+>;
+
+/** struct ofp_flow_stats. */
+export const flowStats = lengthFirst(
+  struct({
+    table: u8,
+    _: pad(1),
+    durationSec: u32,
+    durationNsec: u32,
+    priority: u16,
+    idleTimeout: optional(u16, 0),
+    hardTimeout: optional(u16, 0),
+    flags: optional(u16, 0),
+    _2: pad(4),
+    cookie: u64,
+    packetCount: u64,
+    byteCount: u64,
+    match: matchCodec,
+    instructions,
+  }),
+);
+
+/** A rule that a switch has, with its age and counters. */
+export type FlowStats = Infer<typeof flowStats>;
+
+/** struct ofp_flow_stats_request and ofp_aggregate_stats_request: absent fields don't filter. */
+export const flowFilter = struct({
+  table: u8,
+  _: pad(3),
+  outPort: optional(u32, OFPP.ANY),
+  outGroup: optional(u32, OFPG.ANY),
+  _2: pad(4),
+  cookie: optional(u64, 0n),
+  cookieMask: optional(u64, 0n),
+  match: matchCodec,
+});
+
+/** struct ofp_flow_removed. */
+export const flowRemoved = struct({
+  cookie: u64,
+  priority: u16,
+  reason: names(u8, { idle_timeout: 0, hard_timeout: 1, delete: 2, group_delete: 3 }),
+  tableId: u8,
+  durationSec: u32,
+  durationNsec: u32,
+  idleTimeout: u16,
+  hardTimeout: u16,
+  packetCount: u64,
+  byteCount: u64,
+  match: matchCodec,
+});
+
+/** struct ofp_bucket. */
+const bucket = lengthFirst(
+  struct({
+    weight: optional(u16, 0),
+    watchPort: optional(u32, OFPP.ANY),
+    watchGroup: optional(u32, OFPG.ANY),
+    _: pad(4),
+    actions,
+  }),
+);
+
+export type Bucket = Infer<typeof bucket>;
+
+/** struct ofp_group_mod. */
+export const groupMod = struct({
+  command: names(u16, { add: 0, modify: 1, delete: 2 }),
+  groupType: names(u8, { all: 0, select: 1, indirect: 2, fast_failover: 3 }),
+  _: pad(1),
+  group: u32,
+  buckets: list(bucket),
+});
+
+export type GroupMod = Simplify<{ readonly type: 'group_mod' } & Infer<typeof groupMod>>;
+
+/** struct ofp_packet_out (7.3.7). */
+export const packetOut = struct({
+  bufferId: optional(u32, OFP_NO_BUFFER),
+  inPort: u32,
+  actions: prefixed(pad(6), actions),
+  /** The frame, unless it is in a buffer. */
+  data: { read: (r) => r.take(r.left), write: (w, data: Uint8Array) => w.put(data) },
+});

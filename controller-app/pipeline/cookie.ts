@@ -1,0 +1,49 @@
+/**
+ * The 32 bits of a cookie that a firewall rule may choose: what a copy means, whose it is, and which policy rule it is of.
+ *
+ *   31..28 kind   26..16 instance number   9..0 policy rule
+ */
+
+/** Why a copy was sent, or why a rule is worth counting. */
+export const KINDS = [
+  /** Nothing to say. */
+  'none',
+  /** A policy rule admitted an opening packet. */
+  'opening',
+  /** A TCP segment with SYN, FIN or RST of a known connection. */
+  'state',
+  /** The first packet of the other end: of UDP and echo, or of an adopted TCP connection. */
+  'reply',
+  /** The ACK that ends a TCP handshake. */
+  'handshake',
+  /** A live connection announces itself, once a generation. */
+  'announce',
+  /** The switch begins to track an imported connection. */
+  'adopted',
+  /** An imported connection is reset before the switch tracks it. */
+  'adopted-reset',
+  /** A policy rule dropped an opening packet: counted, not copied. */
+  'refused',
+] as const;
+export type Kind = (typeof KINDS)[number];
+
+export interface RuleCookie {
+  readonly kind: Kind;
+  readonly instance: number;
+  /** Index of the policy rule; DEFAULT_OUTBOUND and DEFAULT_INBOUND for the defaults. 0 when the kind has none. */
+  readonly policyRule: number;
+}
+
+export const DEFAULT_OUTBOUND = 1000;
+export const DEFAULT_INBOUND = 1001;
+export const MAX_INSTANCE = 2046;
+
+export function packCookie({ kind, instance, policyRule }: RuleCookie): number {
+  return ((KINDS.indexOf(kind) << 28) | (instance << 16) | policyRule) >>> 0;
+}
+
+/** The parts of a cookie; nothing when its kind is unknown. */
+export function unpackCookie(cookie: number): RuleCookie | undefined {
+  const kind = KINDS[cookie >>> 28];
+  return kind && { kind, instance: (cookie >>> 16) & 0x7ff, policyRule: cookie & 0x3ff };
+}

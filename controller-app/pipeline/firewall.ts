@@ -1,0 +1,282 @@
+/**
+ * One instance of the firewall as flow rules of the tables `firewall` and `firewall-ct`. Pure.
+ *
+ * `firewall` lets pass what a terminal needs to have connections at all (ARP, neighbour discovery, DHCP), and sends TCP, UDP and ICMP through
+ * the instance's conntrack zone to `firewall-ct`. There the packets of known connections pass; the policy decides on opening packets; the
+ * rest drops. Whatever changes a connection's state is also copied to the controller, and no packet waits for it.
+ * All rules match the instance number (reg1), and the zone has the same number.
+ */
+import type { Connection, Opener } from '../../shared/firewall/connection.js';
+import type { Policy } from '../../shared/firewall/policy.js';
+import { type Action, type Match, TCP_FLAGS } from '../openflow/index.js';
+import { type Kind, packCookie } from './cookie.js';
+import { generationBits, MARK, openedMark } from './mark.js';
+import { renderPolicy } from './policy-rules.js';
+import { FIREWALL, FIREWALL_CT } from './priority.js';
+import {
+  apply,
+  COPY,
+  commit,
+  ctState,
+  ETH_TYPE,
+  goto,
+  ICMPV4_REDIRECT,
+  ICMPV6,
+  IP_PROTO,
+  LATER_FRAGMENT,
+  type Rule,
+  SIDE,
+  WHOLE,
+} from './rule.js';
+
+export interface FirewallInstance {
+  /** The instance number: register value and conntrack zone. */
+  readonly number: number;
+  readonly policy: Policy;
+  /** 0 to 15. */
+  readonly generation: number;
+  /** A standby has all rules of an active instance: nothing leads to it, and activation changes no rule. */
+  readonly role: 'standby' | 'active' | 'draining';
+  /** False when the lease has run out: known connections pass, nothing new is admitted. */
+  readonly admits: boolean;
+  /** Imported connections that the switch does not track yet. */
+  readonly adoption: readonly Connection[];
+  readonly tables: { readonly firewallCt: number; readonly deliver: number };
+}
+
+/** More flow rules than this a policy may not come to (ranges of ports multiply). */
+export const MAX_POLICY_RULES = 20_000;
+
+export class PolicyTooLargeError extends Error {
+  override readonly name = 'PolicyTooLargeError';
+  readonly code = 'policy-too-large';
+  constructor(readonly rules: number) {
+    super(
+      `the policy comes to ${rules} flow rules, at most ${MAX_POLICY_RULES} fit: use fewer or rounder port ranges (rules with both local and remote ranges multiply)`,
+    );
+  }
+}
+
+const TRANSPORTS: readonly Match[] = [
+  { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.tcp },
+  { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.udp },
+  { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.icmp },
+  { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.tcp },
+  { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.udp },
+  { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.icmpv6 },
+];
+const isTcp = (match: Match): boolean => match.ip_proto === IP_PROTO.tcp;
+
+/** All rules of an instance but those of adoption. Throws PolicyTooLargeError. */
+export function firewallRules(instance: FirewallInstance): Rule[] {
+  return [
+    ...linkRules(instance),
+    ...knownRules(instance),
+    ...(instance.role === 'draining' ? handOnRules(instance) : instance.admits ? policyRules(instance) : []),
+  ];
+}
+
+/** The table `firewall`. */
+function linkRules({ number, tables }: FirewallInstance): Rule[] {
+  const rule = (priority: number, match: Match, instructions: Rule['instructions']): Rule => ({
+    table: 'firewall',
+    priority,
+    match: { reg1: number, ...match },
+    instructions,
+    cookie: packCookie({ kind: 'none', instance: number, policyRule: 0 }),
+  });
+  const pass = (match: Match): Rule => rule(FIREWALL.link, match, [goto(tables.deliver)]);
+  const nd = (icmpv6_type: number): Match => ({
+    eth_type: ETH_TYPE.ipv6,
+    ip_proto: IP_PROTO.icmpv6,
+    icmpv6_type,
+    icmpv6_code: 0,
+    nw_ttl: 255,
+    nw_frag: WHOLE,
+  });
+  const dhcp = (eth_type: number, reg0: number, udp_src: number, udp_dst: number): Match => ({
+    reg0,
+    eth_type,
+    ip_proto: IP_PROTO.udp,
+    udp_src,
+    udp_dst,
+    nw_frag: WHOLE,
+  });
+  return [
+    rule(
+      FIREWALL.redirect,
+      { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.icmp, icmpv4_type: ICMPV4_REDIRECT },
+      [],
+    ),
+    rule(
+      FIREWALL.redirect,
+      { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.icmpv6, icmpv6_type: ICMPV6.redirect },
+      [],
+    ),
+    pass({ eth_type: ETH_TYPE.arp }),
+    pass(nd(ICMPV6.neighborSolicitation)),
+    pass(nd(ICMPV6.neighborAdvertisement)),
+    pass({ reg0: SIDE.terminal, ...nd(ICMPV6.routerSolicitation) }),
+    pass({ reg0: SIDE.network, ...nd(ICMPV6.routerAdvertisement) }),
+    pass(dhcp(ETH_TYPE.ipv4, SIDE.terminal, 68, 67)),
+    pass(dhcp(ETH_TYPE.ipv4, SIDE.network, 67, 68)),
+    pass(dhcp(ETH_TYPE.ipv6, SIDE.terminal, 546, 547)),
+    pass(dhcp(ETH_TYPE.ipv6, SIDE.network, 547, 546)),
+    ...TRANSPORTS.map((match) =>
+      rule(FIREWALL.tracked, match, [apply({ type: 'ct', zone: number, table: tables.firewallCt })]),
+    ),
+  ];
+}
+
+interface CtRule {
+  readonly priority: number;
+  readonly match: Match;
+  readonly kind?: Kind;
+  readonly policyRule?: number;
+  readonly actions?: readonly Action[];
+  /** False: the packet ends here. */
+  readonly passes?: boolean;
+}
+
+/** A rule of the table `firewall-ct`; what has a kind to tell is copied to the controller. */
+function ctRule({ number, tables }: FirewallInstance, rule: CtRule): Rule {
+  const { kind = 'none', policyRule = 0, actions = [], passes = true } = rule;
+  return {
+    table: 'firewall-ct',
+    priority: rule.priority,
+    match: { reg1: number, ...rule.match },
+    instructions: passes ? [...(actions.length > 0 ? [apply(...actions)] : []), goto(tables.deliver)] : [],
+    cookie: packCookie({ kind, instance: number, policyRule }),
+  };
+}
+
+/** Packets of connections that the zone knows. */
+function knownRules(instance: FirewallInstance): Rule[] {
+  const { number: zone } = instance;
+  const gen = generationBits(instance.generation);
+  const mark = (value: number, mask: number) => ({ value, mask });
+  const tcp = TRANSPORTS.filter(isTcp);
+  const datagrams = TRANSPORTS.filter((match) => !isTcp(match));
+  const rules: CtRule[] = [
+    ...(instance.role === 'draining'
+      ? []
+      : [{ priority: FIREWALL_CT.invalid, match: { ct_state: ctState('+inv') }, passes: false }]),
+    ...tcp.flatMap((match) =>
+      [TCP_FLAGS.syn, TCP_FLAGS.fin, TCP_FLAGS.rst].map((flag, index) => ({
+        // Each flag its own priority: of rules that overlap at one, a switch may take any.
+        priority: FIREWALL_CT.state + index,
+        match: { ...match, ct_state: ctState('+est'), tcp_flags: { value: flag, mask: flag } },
+        kind: 'state' as const,
+        actions: [COPY],
+      })),
+    ),
+    ...datagrams.map((match) => ({
+      priority: FIREWALL_CT.reply,
+      match: {
+        ...match,
+        ct_state: ctState('+est', '+rpl'),
+        ct_mark: mark(0, MARK.replied),
+        nw_frag: WHOLE,
+      },
+      kind: 'reply' as const,
+      actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
+    })),
+    ...tcp.flatMap((match) => [
+      {
+        priority: FIREWALL_CT.reply,
+        match: {
+          ...match,
+          ct_state: ctState('+est', '+rpl'),
+          ct_mark: mark(MARK.adopted, MARK.adopted | MARK.replied),
+          nw_frag: WHOLE,
+        },
+        kind: 'reply' as const,
+        actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
+      },
+      {
+        priority: FIREWALL_CT.reply,
+        match: {
+          ...match,
+          ct_state: ctState('+est', '-rpl'),
+          ct_mark: mark(0, MARK.adopted | MARK.replied),
+          tcp_flags: { value: TCP_FLAGS.ack, mask: TCP_FLAGS.ack },
+          nw_frag: WHOLE,
+        },
+        kind: 'handshake' as const,
+        actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
+      },
+    ]),
+    {
+      priority: FIREWALL_CT.oneWay,
+      match: {
+        ct_state: ctState('+new', '-inv'),
+        ct_mark: mark(MARK.announced | gen, MARK.announced | MARK.generation),
+      },
+    },
+    ...TRANSPORTS.flatMap((match): CtRule[] => [
+      {
+        priority: FIREWALL_CT.oneWayAnnounce,
+        match: {
+          ...match,
+          ct_state: ctState('+new', '-inv'),
+          ct_mark: mark(MARK.announced, MARK.announced),
+          nw_frag: WHOLE,
+        },
+        kind: 'announce',
+        actions: [COPY, commit(zone, gen, MARK.generation)],
+      },
+      {
+        priority: FIREWALL_CT.announce,
+        match: { ...match, ct_state: ctState('+est'), nw_frag: WHOLE },
+        kind: 'announce',
+        actions: [COPY, commit(zone, gen, MARK.generation)],
+      },
+    ]),
+    {
+      priority: FIREWALL_CT.oneWayFragment,
+      match: { ct_state: ctState('+new', '-inv'), ct_mark: mark(MARK.announced, MARK.announced) },
+    },
+    {
+      priority: FIREWALL_CT.known,
+      match: { ct_state: ctState('+est'), ct_mark: mark(gen, MARK.generation) },
+    },
+    { priority: FIREWALL_CT.knownFragment, match: { ct_state: ctState('+est') } },
+    // An ICMP error never needs fragments; in fragments a redirect could hide from its rule above.
+    ...[ETH_TYPE.ipv4, ETH_TYPE.ipv6].map((eth_type) => ({
+      priority: FIREWALL_CT.related,
+      match: { eth_type, ct_state: ctState('+rel'), nw_frag: WHOLE },
+    })),
+  ];
+  return rules.map((rule) => ctRule(instance, rule));
+}
+
+/** The policy on opening packets. */
+function policyRules(instance: FirewallInstance): Rule[] {
+  const rendered = renderPolicy(instance.policy);
+  const count = rendered.reduce((sum, rule) => sum + rule.matches.length, 0);
+  if (count > MAX_POLICY_RULES) throw new PolicyTooLargeError(count);
+  return rendered.flatMap((rule) => {
+    const accepts = rule.action === 'accept';
+    const opener: Opener = rule.direction === 'outbound' ? 'terminal' : 'remote';
+    const actions = [COPY, commit(instance.number, openedMark(opener, instance.generation), MARK.all)];
+    return rule.matches.map((match) =>
+      ctRule(instance, {
+        priority: FIREWALL_CT.policy - rule.order,
+        match: { ct_state: ctState('+new', '-inv', '-rel'), ...match },
+        kind: accepts ? 'opening' : 'refused',
+        policyRule: rule.policyRule,
+        passes: accepts,
+        actions,
+      }),
+    );
+  });
+}
+
+/** What a draining instance does not know goes on to the instance that is active now, marked by reg4. */
+function handOnRules(instance: FirewallInstance): Rule[] {
+  const actions: Action[] = [{ type: 'set_field', field: { reg4: 1 } }];
+  return [
+    ctRule(instance, { priority: FIREWALL_CT.invalid, match: { ct_state: ctState('+inv') }, actions }),
+    ctRule(instance, { priority: FIREWALL_CT.handOn, match: { ct_state: ctState('+new', '-inv') }, actions }),
+  ];
+}

@@ -1,0 +1,102 @@
+/**
+ * The guard on a terminal's port: what leaves it is untagged, from its own MAC and from its own addresses, and no station pretends
+ * to be another, a router or a DHCP server. Everything that no rule names drops. Pure.
+ *
+ * What the switch can't see: the link-layer option of a router solicitation (Open vSwitch reads it in neighbour
+ * solicitations and advertisements only).
+ */
+import { linkLocalOf, type Terminal } from '../../shared/firewall/terminal.js';
+import type { Match } from '../openflow/index.js';
+import { ETH_TYPE, goto, ICMPV6, IP_PROTO, type Rule, WHOLE } from './rule.js';
+
+const PRIORITY = { reservedMulticast: 400, allowed: 300, forbidden: 290, own: 200 } as const;
+/** What Open vSwitch shows for a link-layer option that is not there. */
+const NO_OPTION = '00:00:00:00:00:00';
+const UNSPECIFIED = { ipv4: '0.0.0.0', ipv6: '::' } as const;
+/** Neighbour discovery counts only when no router has touched it (RFC 4861, 6.1 and 7.1). */
+const ND_HOP_LIMIT = 255;
+const DHCP = { client: 68, server: 67, clientV6: 546 } as const;
+
+/** The rules of the table `guard` for one port; what they let pass goes to `gotoTable`. */
+export function guardRules(terminal: Terminal, port: number, gotoTable: number): Rule[] {
+  const { mac } = terminal;
+  const ipv6 = [...new Set([...terminal.ipv6, linkLocalOf(mac)])];
+  const from: Match = { in_port: port, eth_src: mac, vlan_vid: 0 };
+  const pass = (priority: number, match: Match): Rule => ({
+    table: 'guard',
+    priority,
+    match: { ...from, ...match },
+    instructions: [goto(gotoTable)],
+  });
+  const drop = (priority: number, match: Match): Rule => ({
+    table: 'guard',
+    priority,
+    match: { in_port: port, ...match },
+    instructions: [],
+  });
+  const options = [mac, NO_OPTION];
+  const nd = (type: number): Match => ({
+    eth_type: ETH_TYPE.ipv6,
+    ip_proto: IP_PROTO.icmpv6,
+    icmpv6_type: type,
+    icmpv6_code: 0,
+    nw_ttl: ND_HOP_LIMIT,
+    nw_frag: WHOLE,
+  });
+  const arp: Match = { eth_type: ETH_TYPE.arp, arp_sha: mac };
+  return [
+    // Bridges keep these to themselves (IEEE 802.1Q, 8.6.3): spanning tree, LLDP, pause.
+    drop(PRIORITY.reservedMulticast, {
+      eth_dst: { value: '01:80:c2:00:00:00', mask: 'ff:ff:ff:00:00:00' },
+    }),
+    // A probe asks from nobody's address (RFC 5227).
+    pass(PRIORITY.allowed, { ...arp, arp_op: 1, arp_spa: UNSPECIFIED.ipv4 }),
+    ...[1, 2].flatMap((arp_op) =>
+      terminal.ipv4.map((arp_spa) => pass(PRIORITY.allowed, { ...arp, arp_op, arp_spa })),
+    ),
+    pass(PRIORITY.allowed, { ...nd(ICMPV6.routerSolicitation), ipv6_src: UNSPECIFIED.ipv6 }),
+    ...ipv6.flatMap((own) => [
+      pass(PRIORITY.allowed, { ...nd(ICMPV6.routerSolicitation), ipv6_src: own }),
+      // Is this address taken? Asked from nobody's address, and about its own only: it must not deny others theirs.
+      pass(PRIORITY.allowed, {
+        ...nd(ICMPV6.neighborSolicitation),
+        ipv6_src: UNSPECIFIED.ipv6,
+        ipv6_nd_target: own,
+        ipv6_nd_sll: NO_OPTION,
+      }),
+      ...options.map((ipv6_nd_sll) =>
+        pass(PRIORITY.allowed, { ...nd(ICMPV6.neighborSolicitation), ipv6_src: own, ipv6_nd_sll }),
+      ),
+      ...ipv6.flatMap((ipv6_nd_target) =>
+        options.map((ipv6_nd_tll) =>
+          pass(PRIORITY.allowed, {
+            ...nd(ICMPV6.neighborAdvertisement),
+            ipv6_src: own,
+            ipv6_nd_target,
+            ipv6_nd_tll,
+          }),
+        ),
+      ),
+    ]),
+    pass(PRIORITY.allowed, {
+      eth_type: ETH_TYPE.ipv4,
+      ip_proto: IP_PROTO.udp,
+      ipv4_src: UNSPECIFIED.ipv4,
+      udp_src: DHCP.client,
+      udp_dst: DHCP.server,
+      nw_frag: WHOLE,
+    }),
+    ...Object.values(ICMPV6).map((icmpv6_type) =>
+      drop(PRIORITY.forbidden, {
+        eth_type: ETH_TYPE.ipv6,
+        ip_proto: IP_PROTO.icmpv6,
+        icmpv6_type,
+      }),
+    ),
+    // Only DHCP servers send to a client's port.
+    drop(PRIORITY.forbidden, { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.udp, udp_dst: DHCP.client }),
+    drop(PRIORITY.forbidden, { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.udp, udp_dst: DHCP.clientV6 }),
+    ...terminal.ipv4.map((ipv4_src) => pass(PRIORITY.own, { eth_type: ETH_TYPE.ipv4, ipv4_src })),
+    ...ipv6.map((ipv6_src) => pass(PRIORITY.own, { eth_type: ETH_TYPE.ipv6, ipv6_src })),
+  ];
+}

@@ -1,0 +1,18 @@
+/**
+ * The pipeline: firewall state to flow rules. Pure; it never talks to a switch.
+ */
+export { adoptionKey, adoptionRules } from './adoption.js';
+export {
+  DEFAULT_INBOUND,
+  DEFAULT_OUTBOUND,
+  type Kind,
+  MAX_INSTANCE,
+  packCookie,
+  type RuleCookie,
+  unpackCookie,
+} from './cookie.js';
+export { type FirewallInstance, firewallRules, MAX_POLICY_RULES, PolicyTooLargeError } from './firewall.js';
+export { guardRules } from './guard.js';
+export { GENERATIONS, MARK, openerOf } from './mark.js';
+export { renderPolicy } from './policy-rules.js';
+export { type Rule, SIDE } from './rule.js';

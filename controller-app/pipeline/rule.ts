@@ -1,0 +1,79 @@
+/**
+ * The shape of what this folder makes, and the few words of OpenFlow that its rules share. Pure.
+ */
+import type { Action, Flow, Instruction, Masked } from '../openflow/index.js';
+import { CT_STATE, OFPP, TCP_FLAGS } from '../openflow/index.js';
+
+/** A rule of a named table; the core's rules have the same shape. */
+export interface Rule {
+  readonly table: string;
+  readonly priority: number;
+  readonly match: Flow['match'];
+  readonly instructions: readonly Instruction[];
+  readonly cookie?: number;
+}
+
+/** reg0: the side a frame came from. */
+export const SIDE = { terminal: 1, network: 2 } as const;
+
+export const ETH_TYPE = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd } as const;
+export const IP_PROTO = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
+/** Echo is what opens an ICMP connection; the reply is never the first packet of one (RFC 792, RFC 4443). */
+export const ECHO = { ipv4: { request: 8, reply: 0 }, ipv6: { request: 128, reply: 129 } } as const;
+/** Neighbour discovery (RFC 4861, 4.1 to 4.5), and the IPv4 redirect. */
+export const ICMPV6 = {
+  routerSolicitation: 133,
+  routerAdvertisement: 134,
+  neighborSolicitation: 135,
+  neighborAdvertisement: 136,
+  redirect: 137,
+} as const;
+export const ICMPV4_REDIRECT = 5;
+
+/** Bytes of a copy for the controller: enough for Ethernet, IPv6 and the TCP or echo header behind it. */
+export const COPY_BYTES = 128;
+
+type StateBit = 'new' | 'est' | 'rel' | 'rpl' | 'inv';
+
+/** A match on ct_state of a packet that went through ct(): `ctState('+new', '-inv')`. */
+export function ctState(...bits: readonly `${'+' | '-'}${StateBit}`[]): Masked<number> {
+  let value: number = CT_STATE.trk;
+  let mask: number = CT_STATE.trk;
+  for (const text of bits) {
+    const bit = CT_STATE[text.slice(1) as StateBit];
+    mask |= bit;
+    if (text.startsWith('+')) value |= bit;
+  }
+  return { value, mask };
+}
+
+/** The opening SYN and nothing else: without it a rule would admit the middle of a connection that nobody opened. */
+export const OPENING_SYN: Masked<number> = {
+  value: TCP_FLAGS.syn,
+  mask: TCP_FLAGS.syn | TCP_FLAGS.ack | TCP_FLAGS.rst | TCP_FLAGS.fin,
+};
+
+/** Not a fragment. */
+export const WHOLE: Masked<number> = { value: 0, mask: 3 };
+/** A fragment without the transport header. */
+export const LATER_FRAGMENT: Masked<number> = { value: 2, mask: 2 };
+
+export function goto(table: number): Instruction {
+  return { type: 'goto_table', table };
+}
+
+export function apply(...actions: readonly Action[]): Instruction {
+  return { type: 'apply_actions', actions };
+}
+
+export const COPY: Action = { type: 'output', port: OFPP.CONTROLLER, maxLen: COPY_BYTES };
+
+/** Commits the packet's connection and sets the bits of `mark` that `mask` has. */
+export function commit(zone: number, value: number, mask: number): Action {
+  return {
+    type: 'ct',
+    commit: true,
+    zone,
+    exec: [{ type: 'set_field', field: { ct_mark: { value, mask } } }],
+  };
+}

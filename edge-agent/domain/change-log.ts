@@ -1,0 +1,90 @@
+/**
+ * The numbered changes of one instance: the last of them are kept for whoever follows.
+ */
+import { DomainError } from '../../shared/domain/domain.js';
+import type { Change, Delta } from '../../shared/firewall/state.js';
+
+/** How far back a follower may fall. */
+export const CHANGES_KEPT = 65_536;
+/** The most that one step of a follower brings. */
+const MAX_BATCH = 1024;
+
+export class ChangeLog {
+  /** A ring: the change with sequence s is at s modulo its size. */
+  readonly #ring: Delta[] = [];
+  readonly #waiting = new Set<() => void>();
+  #sequence = 0;
+  #ended: { readonly error?: DomainError } | undefined;
+
+  constructor(private readonly kept: number = CHANGES_KEPT) {}
+
+  /** The number of the last change. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
+  append(changes: readonly Change[]): void {
+    if (changes.length === 0 || this.#ended) return;
+    for (const change of changes) {
+      this.#sequence += 1;
+      this.#ring[this.#sequence % this.kept] = { sequence: this.#sequence, change };
+    }
+    this.#wake();
+  }
+
+  /** Followers get what there is, and then the end, or this error. May be called twice. */
+  end(error?: DomainError): void {
+    this.#ended ??= error ? { error } : {};
+    this.#wake();
+  }
+
+  /** Batches of changes after `from`, until the log ends or `signal` aborts. Fails with `changes-lost`. */
+  async *follow(from: number, signal: AbortSignal): AsyncGenerator<readonly Delta[], void, undefined> {
+    let last = from;
+    while (!signal.aborted) {
+      const batch = this.#after(last);
+      const newest = batch.at(-1);
+      if (newest) {
+        last = newest.sequence;
+        yield batch;
+      } else if (this.#ended) {
+        if (this.#ended.error) throw this.#ended.error;
+        return;
+      } else {
+        await this.#change(signal);
+      }
+    }
+  }
+
+  #after(from: number): readonly Delta[] {
+    const oldest = Math.max(1, this.#sequence - this.kept + 1);
+    if (from > this.#sequence || from < oldest - 1) {
+      throw new DomainError(
+        'changes-lost',
+        `changes after ${from} are not known here (${oldest} to ${this.#sequence} are): take a new snapshot`,
+      );
+    }
+    const batch: Delta[] = [];
+    for (let sequence = from + 1; sequence <= this.#sequence && batch.length < MAX_BATCH; sequence += 1) {
+      const delta = this.#ring[sequence % this.kept];
+      if (delta) batch.push(delta);
+    }
+    return batch;
+  }
+
+  #change(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const wake = (): void => {
+        this.#waiting.delete(wake);
+        signal.removeEventListener('abort', wake);
+        resolve();
+      };
+      this.#waiting.add(wake);
+      signal.addEventListener('abort', wake, { once: true });
+    });
+  }
+
+  #wake(): void {
+    for (const wake of [...this.#waiting]) wake();
+  }
+}

@@ -1,0 +1,284 @@
+/**
+ * One instance: a compartment with its rules, its connections and its two ends, and the role it plays.
+ *
+ * Roles:  standby -> active -> draining, and retired from each of them. Calls come one after another: the domain queues them.
+ * Who closes what: the instance owns compartment, wires, event stream, timers and change log; `close` ends them all.
+ */
+import { DomainError, type Ends, type InstanceId, type Role } from '../../shared/domain/domain.js';
+import type { Policy } from '../../shared/firewall/policy.js';
+import type { Change, Delta, FirewallState, RuleCounter, Snapshot } from '../../shared/firewall/state.js';
+import type { Terminal } from '../../shared/firewall/terminal.js';
+import type { Log } from '../../shared/runtime/log.js';
+import { EventStream } from '../conntrack/events.js';
+import { type OwnAddresses, ownAddresses, type ParsedEvent } from '../conntrack/parse.js';
+import { ConnectionTable } from '../conntrack/table.js';
+import { applyAdmission, applyRuleset, applyStop, readCounters } from '../iptables/apply.js';
+import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
+import type { Wires, Wiring } from '../wiring/wiring.js';
+import { ChangeLog } from './change-log.js';
+import { ConnectionMirror } from './connection-mirror.js';
+import { policyCuts } from './policy-cuts.js';
+import { withDeadline } from './timer.js';
+
+export interface InstanceParts {
+  readonly runtime: InstanceRuntime;
+  readonly wiring: Wiring;
+  readonly log: Log;
+  /** Runs an action of a timer's or an event's in the terminal's queue, where no call is under way. */
+  readonly enqueue: (act: () => Promise<void>) => void;
+  /** The least time that loaded entries begin with. */
+  readonly standbySeconds: number;
+}
+
+/** How often the stream of events may break and be mended before the instance gives up reporting changes. */
+const MAX_RESYNCS_IN_A_ROW = 5;
+const RESYNC_CALM_MS = 10_000;
+
+export class Instance {
+  role: Role = 'standby';
+  /** Why the instance is of no use any more. */
+  broken: string | undefined;
+  readonly ends: Ends;
+  readonly #own: OwnAddresses;
+  readonly #table: ConnectionTable;
+  readonly #mirror: ConnectionMirror;
+  readonly #changes = new ChangeLog();
+  #policy: Policy;
+  /** The last change of the instance that this one was prepared from. */
+  #applied: number;
+  #admits = true;
+  #stream: EventStream | undefined;
+  #resyncs = 0;
+  #lease: NodeJS.Timeout | undefined;
+  #drainEnd: NodeJS.Timeout | undefined;
+  #calm: NodeJS.Timeout | undefined;
+  #closing: Promise<void> | undefined;
+
+  private constructor(
+    readonly id: InstanceId,
+    private readonly terminal: Terminal,
+    snapshot: Snapshot,
+    private readonly compartment: Compartment,
+    private readonly wires: Wires,
+    private readonly parts: InstanceParts,
+  ) {
+    this.ends = wires.ends;
+    this.#policy = snapshot.policy;
+    this.#applied = snapshot.sequence;
+    this.#own = ownAddresses(terminal);
+    this.#table = new ConnectionTable(compartment, this.#own, parts.standbySeconds);
+    this.#mirror = new ConnectionMirror(snapshot.connections);
+    void compartment.ended.then(() => this.#break('its container has ended'));
+  }
+
+  /** Builds a standby instance. Whatever goes wrong is undone before the promise settles. */
+  static async create(id: InstanceId, snapshot: Snapshot, parts: InstanceParts): Promise<Instance> {
+    const [compartment, wires] = await Promise.allSettled([parts.runtime.create(id), parts.wiring.create()]);
+    const closeAll = async (): Promise<void> => {
+      await Promise.allSettled([
+        ...(compartment.status === 'fulfilled' ? [compartment.value.close()] : []),
+        ...(wires.status === 'fulfilled' ? [wires.value.close()] : []),
+      ]);
+    };
+    if (compartment.status === 'rejected' || wires.status === 'rejected') {
+      await closeAll();
+      throw compartment.status === 'rejected' ? compartment.reason : wires.status === 'rejected' && wires.reason;
+    }
+    const instance = new Instance(id, snapshot.terminal, snapshot, compartment.value, wires.value, parts);
+    try {
+      await instance.#build(snapshot);
+      return instance;
+    } catch (error) {
+      await instance.close().catch((cause: unknown) => parts.log.error({ err: cause, ...id }, 'an instance could not be undone'));
+      throw error;
+    }
+  }
+
+  /** Rules and connections first; only when all are there the ends are joined. */
+  async #build(snapshot: Snapshot): Promise<void> {
+    const steps = await Promise.allSettled([
+      this.#applyRules(snapshot.counters),
+      this.#listen().then(() => this.#table.load(snapshot.connections)),
+      this.wires.enter(this.compartment),
+    ]);
+    const failed = steps.find((step) => step.status === 'rejected');
+    if (failed) throw failed.reason;
+    await this.wires.join(this.compartment, this.terminal);
+  }
+
+  async apply(deltas: readonly Delta[]): Promise<void> {
+    this.#mustWork();
+    const changes: Change[] = [];
+    let applied = this.#applied;
+    for (const { sequence, change } of deltas) {
+      if (sequence <= applied) continue;
+      if (sequence !== applied + 1) {
+        throw new DomainError('changes-lost', `changes ${applied + 1} to ${sequence - 1} are missing: take a new snapshot`);
+      }
+      applied = sequence;
+      changes.push(change);
+    }
+    if (changes.length === 0) return;
+    const result = this.#mirror.apply(changes, this.role !== 'standby');
+    await this.#table.change(result.table);
+    const policy = changes.findLast((change) => change.kind === 'policy');
+    this.#changes.append(result.changes);
+    if (policy) await this.setPolicy(policy.policy);
+    this.#applied = applied;
+  }
+
+  /** New rules, the old counters; then the connections that the new policy would not admit end. */
+  async setPolicy(policy: Policy): Promise<void> {
+    this.#mustWork();
+    if (isDeepEqual(policy, this.#policy)) return;
+    const counters = await readCounters(this.compartment, this.#policy);
+    const before = this.#policy;
+    this.#policy = policy;
+    try {
+      await this.#applyRules(counters);
+    } catch (error) {
+      this.#policy = before;
+      throw error;
+    }
+    const cut = policyCuts(policy, this.#mirror.values());
+    await this.#table.change({ added: [], updated: [], ended: cut });
+    this.#changes.append([{ kind: 'policy', policy }, ...this.#mirror.remove(cut)]);
+  }
+
+  /** Starts no process when admission is open, as it is on a standby. */
+  async activate(leaseMs: number): Promise<void> {
+    this.#mustWork();
+    if (this.role === 'draining') {
+      throw new DomainError('refused', `the instance of epoch ${this.id.epoch} drains already: prepare one of a new epoch`);
+    }
+    await this.#admit(true);
+    this.role = 'active';
+    clearTimeout(this.#lease);
+    this.#lease = withDeadline(leaseMs, () => this.parts.enqueue(() => this.#leaseExpired()));
+  }
+
+  async drain(drainMs: number): Promise<void> {
+    if (this.role === 'draining') return;
+    this.#mustWork();
+    this.role = 'draining';
+    clearTimeout(this.#lease);
+    this.#drainEnd = withDeadline(drainMs, () => this.parts.enqueue(() => this.#stop()));
+    await this.#admit(false);
+  }
+
+  /** Of an older epoch than one that is active: admits nothing new any more. */
+  async fence(): Promise<void> {
+    clearTimeout(this.#lease);
+    if (this.broken === undefined) await this.#admit(false);
+  }
+
+  async export(): Promise<FirewallState> {
+    this.#mustWork();
+    // The number first: what happens from here on may be in the dump already, and is harmless to repeat.
+    const { sequence } = this.#changes;
+    const [connections, counters] = await Promise.all([
+      this.#table.dump(),
+      readCounters(this.compartment, this.#policy),
+    ]);
+    return { terminal: this.terminal, epoch: this.id.epoch, sequence, policy: this.#policy, connections, counters };
+  }
+
+  changes(fromSequence: number, signal: AbortSignal): AsyncIterable<readonly Delta[]> {
+    return this.#changes.follow(fromSequence, signal);
+  }
+
+  /** Removes everything: what can't be removed does not keep the rest. May be called twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.role = 'retired';
+    for (const timer of [this.#lease, this.#drainEnd, this.#calm]) clearTimeout(timer);
+    this.#stream?.close();
+    this.#changes.end();
+    const results = await Promise.allSettled([this.wires.close(), this.compartment.close()]);
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  #applyRules(counters: readonly RuleCounter[]): Promise<void> {
+    return applyRuleset(this.compartment, {
+      terminal: this.terminal,
+      policy: this.#policy,
+      counters,
+      admits: this.#admits,
+    });
+  }
+
+  async #admit(admits: boolean): Promise<void> {
+    if (this.#admits === admits) return;
+    await applyAdmission(this.compartment, admits);
+    this.#admits = admits;
+  }
+
+  async #leaseExpired(): Promise<void> {
+    if (this.role !== 'active' || this.broken !== undefined) return;
+    this.parts.log.warn(this.id, 'the lease has expired: no new connections until it is renewed');
+    await this.#admit(false);
+  }
+
+  async #stop(): Promise<void> {
+    if (this.role === 'draining' && this.broken === undefined) await applyStop(this.compartment);
+  }
+
+  async #listen(): Promise<void> {
+    this.#stream = await EventStream.start(this.compartment, this.#own, {
+      events: (events) => this.#observe(events),
+      lost: (reason) => this.#eventsLost(reason),
+    });
+  }
+
+  #observe(events: readonly ParsedEvent[]): void {
+    this.#changes.append(events.flatMap((event) => this.#mirror.observe(event) ?? []));
+  }
+
+  #eventsLost(reason: string): void {
+    if (this.role === 'retired' || this.broken !== undefined) return;
+    this.#resyncs += 1;
+    clearTimeout(this.#calm);
+    this.#calm = withDeadline(RESYNC_CALM_MS, () => {
+      this.#resyncs = 0;
+    });
+    this.parts.log.warn({ ...this.id, reason }, 'conntrack events were lost: comparing with the whole table');
+    this.parts.enqueue(() => this.#resync(reason));
+  }
+
+  /** Listens anew first, then takes the whole table: what happens in between is reported, too. */
+  async #resync(reason: string): Promise<void> {
+    if (this.role === 'retired' || this.broken !== undefined) return;
+    if (this.#resyncs > MAX_RESYNCS_IN_A_ROW) {
+      this.#changes.end(new DomainError('changes-lost', `conntrack events are lost again and again: ${reason}`));
+      return;
+    }
+    await this.#listen();
+    this.#changes.append(this.#mirror.replace(await this.#table.dump()));
+  }
+
+  #break(reason: string): void {
+    if (this.role === 'retired') return;
+    this.broken = reason;
+    this.parts.log.error({ ...this.id, reason }, 'an instance is broken');
+    for (const timer of [this.#lease, this.#drainEnd, this.#calm]) clearTimeout(timer);
+    this.#stream?.close();
+    this.#changes.end(new DomainError('no-instance', this.#brokenMessage(reason)));
+  }
+
+  #mustWork(): void {
+    if (this.broken !== undefined) throw new DomainError('no-instance', this.#brokenMessage(this.broken));
+  }
+
+  #brokenMessage(reason: string): string {
+    return `the instance of ${this.id.terminal} is of no use any more, ${reason}: retire it and prepare a new one`;
+  }
+}
+
+function isDeepEqual(a: Policy, b: Policy): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
+}

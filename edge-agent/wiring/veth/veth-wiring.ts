@@ -1,0 +1,260 @@
+/**
+ * Ends that are veth pairs: the outer sides are ports of the agent's Open vSwitch bridge, the inner sides the two ports
+ * of a bridge inside the compartment.
+ */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { DomainError, type Dpid, dpid } from '../../../shared/domain/domain.js';
+import { END_PORT_PREFIX } from '../../../shared/domain/ends.js';
+import type { Terminal } from '../../../shared/firewall/terminal.js';
+import { CommandError, run } from '../../../shared/runtime/command.js';
+import type { Log } from '../../../shared/runtime/log.js';
+import type { Compartment } from '../../runtime/runtime.js';
+import { INNER } from '../inner.js';
+import type { Wires, Wiring } from '../wiring.js';
+
+export interface VethWiringOptions {
+  /** The agent's name: its ports are known by it. */
+  readonly agent: string;
+  /** The Open vSwitch bridge whose ports the ends become. */
+  readonly bridge: string;
+  /** Where ovs-vsctl finds the database, when it is not the default place: `unix:/run/…/db.sock`. */
+  readonly database?: string | undefined;
+  readonly log: Log;
+}
+
+const IP = '/usr/sbin/ip';
+const BRIDGE = '/usr/sbin/bridge';
+const NFT = '/usr/sbin/nft';
+
+/** A terminal's frame with a tag of 4 bytes must fit wherever one of 1500 bytes does. */
+const MTU = 1504;
+const OVS_TIMEOUT_SECONDS = 10;
+
+/**
+ * iptables sees plain IPv4 and IPv6 only; a bridge passes everything else: VLANs, MPLS, PPPoE, LLC. `ether type` reads the frame
+ * itself, where `meta protocol` would name what is behind a tag.
+ */
+const FRAMES = `table bridge paguro {
+  chain forward {
+    type filter hook forward priority -300; policy drop;
+    ether type { ip, ip6, arp } accept
+  }
+}
+`;
+
+const rowsSchema = z.object({ data: z.array(z.array(z.unknown())) });
+const linksSchema = z.array(z.object({ ifname: z.string() }));
+
+export class VethWiring implements Wiring {
+  readonly #prefix: string;
+  #dpid: Dpid | undefined;
+  #next = 1;
+
+  constructor(private readonly options: VethWiringOptions) {
+    this.#prefix = namePrefix(options.agent);
+  }
+
+  async check(): Promise<Dpid> {
+    // A bridge that is deleted and made again may have another datapath id.
+    const text = await this.#ovs(['get', 'bridge', this.options.bridge, 'datapath_id']);
+    this.#dpid = dpid(text.trim().replaceAll('"', ''));
+    return this.#dpid;
+  }
+
+  async create(): Promise<Wires> {
+    const datapath = this.#dpid ?? (await this.check());
+    const number = this.#next++;
+    const names = { terminalSide: `${this.#prefix}t${number}`, networkSide: `${this.#prefix}n${number}` };
+    const wires = new VethWires(this, datapath, names);
+    try {
+      await run('ip', ['-batch', '-'], { input: wires.outerLinks() });
+      await this.addPorts([names.terminalSide, names.networkSide]);
+      return wires;
+    } catch (error) {
+      await wires
+        .close()
+        .catch((cause: unknown) =>
+          this.options.log.error({ err: cause, ...names }, 'ends could not be removed'),
+        );
+      throw explain(error);
+    }
+  }
+
+  async removeLeftovers(): Promise<void> {
+    const rows = await this.#ovs([
+      '--format=json',
+      '--columns=name',
+      'find',
+      'port',
+      `external_ids:paguro-agent="${this.options.agent}"`,
+    ]);
+    const ports = rowsSchema
+      .parse(JSON.parse(rows))
+      .data.flatMap(([name]) => (typeof name === 'string' ? [name] : []));
+    if (ports.length > 0) await this.removePorts(ports);
+    const { stdout } = await run('ip', ['-json', 'link', 'show', 'type', 'veth']);
+    const links = linksSchema
+      .parse(JSON.parse(stdout.trim() || '[]'))
+      .filter(({ ifname }) => this.#isOurs(ifname));
+    await removeLinks(links.map(({ ifname }) => ifname));
+    if (ports.length + links.length > 0) {
+      this.options.log.info({ ports: ports.length, links: links.length }, 'removed ends of an earlier run');
+    }
+  }
+
+  async addPorts(names: readonly string[]): Promise<void> {
+    await this.#ovs(
+      names.flatMap((name, index) => [
+        ...(index === 0 ? [] : ['--']),
+        ...['--may-exist', 'add-port', this.options.bridge, name],
+        ...['--', 'set', 'port', name, `external_ids:paguro-agent="${this.options.agent}"`],
+      ]),
+    );
+  }
+
+  async removePorts(names: readonly string[]): Promise<void> {
+    await this.#ovs(
+      names.flatMap((name, index) => [...(index === 0 ? [] : ['--']), '--if-exists', 'del-port', name]),
+    );
+  }
+
+  #isOurs(name: string): boolean {
+    return name.startsWith(this.#prefix) && /^[tn]\d+$/.test(name.slice(this.#prefix.length));
+  }
+
+  async #ovs(args: readonly string[]): Promise<string> {
+    const { database, bridge } = this.options;
+    const place = database === undefined ? [] : [`--db=${database}`];
+    try {
+      return (await run('ovs-vsctl', [`--timeout=${OVS_TIMEOUT_SECONDS}`, ...place, ...args])).stdout;
+    } catch (error) {
+      if (error instanceof CommandError && /no (row|bridge)/.test(error.stderr)) {
+        throw new DomainError(
+          'not-ready',
+          `Open vSwitch has no bridge ${bridge}: create it ("ovs-vsctl add-br ${bridge}") or name another in the agent's configuration`,
+          { cause: error },
+        );
+      }
+      if (error instanceof CommandError && error.code === 'failed') {
+        throw new DomainError(
+          'not-ready',
+          `Open vSwitch did not do what was asked: see that ovsdb-server and ovs-vswitchd run (${error.message})`,
+          { cause: error },
+        );
+      }
+      throw explain(error);
+    }
+  }
+}
+
+class VethWires implements Wires {
+  readonly ends: Wires['ends'];
+  #closing: Promise<void> | undefined;
+
+  constructor(
+    private readonly wiring: VethWiring,
+    datapath: Dpid,
+    private readonly outer: { readonly terminalSide: string; readonly networkSide: string },
+  ) {
+    this.ends = { kind: 'ports', dpid: datapath, ...outer };
+  }
+
+  /** Both pairs; the inner sides wait under names of their own for the compartment to be there. */
+  outerLinks(): string {
+    return [this.outer.terminalSide, this.outer.networkSide]
+      .flatMap((name) => [
+        `link add ${name} mtu ${MTU} addrgenmode none type veth peer name ${waiting(name)} mtu ${MTU} addrgenmode none`,
+        `link set ${name} up`,
+      ])
+      .join('\n');
+  }
+
+  async enter(compartment: Compartment): Promise<void> {
+    const { terminalSide, networkSide } = this.outer;
+    const move = (outer: string, name: string): string =>
+      `link set ${waiting(outer)} netns ${compartment.pid} name ${name}\n`;
+    await explained(async () => {
+      await Promise.all([
+        compartment.run(NFT, ['-f', '-'], { input: FRAMES }),
+        run('ip', ['-batch', '-'], {
+          input: move(terminalSide, INNER.terminalSide) + move(networkSide, INNER.networkSide),
+        }),
+      ]);
+    });
+  }
+
+  async join(compartment: Compartment, terminal: Terminal): Promise<void> {
+    await explained(async () => {
+      await compartment.run(IP, ['-batch', '-'], { input: bridgeLinks() });
+      await compartment.run(BRIDGE, ['fdb', 'add', terminal.mac, 'dev', INNER.terminalSide, 'master', 'static']);
+    });
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#remove();
+    return this.#closing;
+  }
+
+  async #remove(): Promise<void> {
+    const names = [this.outer.terminalSide, this.outer.networkSide];
+    // The switch lets go of its ports first: it would complain of devices that vanish.
+    const ports = await this.wiring.removePorts(names).then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    );
+    await removeLinks(names);
+    if (ports) throw ports.error;
+  }
+}
+
+/**
+ * A bridge that learns where MACs are sends a terminal's frames the wrong way after one stray frame, so it learns nothing:
+ * the terminal's MAC is at the terminal's side, everything else at the network's.
+ */
+function bridgeLinks(): string {
+  const { bridge, terminalSide, networkSide } = INNER;
+  return [
+    `link add ${bridge} mtu ${MTU} addrgenmode none type bridge stp_state 0 mcast_snooping 0`,
+    `link set ${terminalSide} addrgenmode none master ${bridge}`,
+    `link set ${networkSide} addrgenmode none master ${bridge}`,
+    `link set ${terminalSide} type bridge_slave learning off flood off`,
+    `link set ${networkSide} type bridge_slave learning off flood on`,
+    ...[terminalSide, networkSide, bridge].map((name) => `link set ${name} up`),
+  ].join('\n');
+}
+
+async function removeLinks(names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    await run('ip', ['link', 'delete', name]).catch((error: unknown) => {
+      if (!(error instanceof CommandError && /Cannot find device/.test(error.stderr))) throw explain(error);
+    });
+  }
+}
+
+const waiting = (outer: string): string => `${outer}i`;
+
+/** `pg`, four hexadecimal digits of the agent's name: two agents on one machine don't take each other's ports. At most 15 characters with side and number. */
+function namePrefix(agent: string): string {
+  return `${END_PORT_PREFIX}${createHash('sha256').update(agent).digest('hex').slice(0, 4)}`;
+}
+
+async function explained(act: () => Promise<void>): Promise<void> {
+  try {
+    await act();
+  } catch (error) {
+    throw explain(error);
+  }
+}
+
+function explain(error: unknown): DomainError {
+  if (error instanceof DomainError) return error;
+  if (error instanceof CommandError) {
+    return new DomainError('refused', `the firewall's ends could not be wired: ${error.message}`, {
+      cause: error,
+    });
+  }
+  return new DomainError('refused', `the firewall's ends could not be wired: ${String(error)}`, {
+    cause: error,
+  });
+}

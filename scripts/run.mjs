@@ -1,0 +1,74 @@
+/**
+ * `npm run demo`, `npm test` and `npm run setup`: sets up what is missing, then runs the program. Plain Node without dependencies,
+ * because on a fresh clone there are none yet. Standard output belongs to the program; what set-up does is told on standard error.
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, join, relative, resolve } from 'node:path';
+import { ROOT, runProgram, SetupError, setUp } from './setup.mjs';
+import { runTests, sumUp } from './test-report.mjs';
+
+const USAGE = 'usage: node scripts/run.mjs demo|test|setup [ARGUMENT…]';
+/** tap stops a file after this. Unit files are pure or use loopback; end-to-end files run whole handovers. */
+const UNIT_FILE_SECONDS = 120;
+const E2E_FILE_SECONDS = 480;
+
+/** Test files to run, from the arguments (sources or compiled, or all), split by kind. Fails for a file that is not there. */
+function selectTests(args) {
+  const named = args.filter((arg) => !arg.startsWith('-'));
+  const files = named.length > 0 ? named.map(sourceOfTest) : [...allTests('unit'), ...allTests('e2e')];
+  const ofKind = (kind) => files.filter((file) => file.startsWith(join('test', kind)));
+  const selection = { unit: ofKind('unit'), e2e: ofKind('e2e') };
+  const other = files.filter((file) => !selection.unit.includes(file) && !selection.e2e.includes(file));
+  if (other.length > 0)
+    throw new SetupError(`not a test: ${other.join(', ')}. Tests are in test/unit and test/e2e`);
+  return selection;
+}
+
+function allTests(kind) {
+  const folder = join('test', kind);
+  if (!existsSync(join(ROOT, folder))) return [];
+  return readdirSync(join(ROOT, folder))
+    .filter((name) => name.endsWith('.test.ts'))
+    .sort()
+    .map((name) => join(folder, name));
+}
+
+function sourceOfTest(arg) {
+  const path = relative(ROOT, resolve(arg))
+    .replace(/^dist\//, '')
+    .replace(/\.js$/, '.ts');
+  if (!existsSync(join(ROOT, path))) throw new SetupError(`no such test: ${arg} (${basename(path)})`);
+  return path;
+}
+
+async function test(args) {
+  const { unit, e2e } = selectTests(args);
+  const options = args.filter((arg) => arg.startsWith('-'));
+  await setUp({ lab: e2e.length > 0, image: e2e.length > 0 });
+  const results = [
+    await runTests(unit, { jobs: 2, timeoutSeconds: UNIT_FILE_SECONDS, options }),
+    await runTests(e2e, { jobs: 1, timeoutSeconds: E2E_FILE_SECONDS, options }),
+  ];
+  return sumUp(results);
+}
+
+async function demo(args) {
+  await setUp({ lab: true, image: true });
+  return runProgram(process.execPath, [join(ROOT, 'dist', 'scripts', 'demo.js'), ...args]);
+}
+
+async function main([what, ...args]) {
+  if (what === 'demo') return demo(args);
+  if (what === 'test') return test(args);
+  if (what !== 'setup') throw new SetupError(USAGE);
+  await setUp({ lab: true, image: true });
+  return 0;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof SetupError)) throw error;
+  console.error(`paguro: ${error.message}`);
+  process.exitCode = error.exitCode;
+}

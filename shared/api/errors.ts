@@ -1,0 +1,30 @@
+/**
+ * The error of the API, on both sides: the service throws it, the server writes it as a body, the client throws it again.
+ */
+import type { ErrorCode } from './schema.js';
+
+export const HTTP_STATUS: Readonly<Record<ErrorCode, number>> = {
+  invalid: 400,
+  forbidden: 403,
+  'unknown-terminal': 404,
+  'unknown-domain': 404,
+  'unknown-path': 404,
+  'no-instance': 409,
+  busy: 409,
+  'already-there': 409,
+  'too-large': 413,
+  internal: 500,
+  unavailable: 503,
+};
+
+/** `message` says what went wrong and what to do. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError';
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+}

@@ -1,0 +1,231 @@
+/**
+ * One WebSocket between the two sides: messages instead of frames, a heartbeat, bounds on what comes and what waits to go, one end.
+ * Whatever ends it, `closed` is called once, and from then on nothing more comes out of it.
+ */
+import type { Socket } from 'node:net';
+import type { RawData, WebSocket } from 'ws';
+import type { Log } from '../runtime/log.js';
+import type { Codec } from './codec.js';
+import { ChannelError, CLOSE_CODES, textOf } from './errors.js';
+import type { Limits } from './limits.js';
+import type { Timers } from './timers.js';
+
+/** RFC 6455, section 5.5: a control frame carries at most 125 bytes, two of them the code. */
+const MAX_REASON_BYTES = 123;
+
+type Heartbeat = { readonly type: 'ping' | 'pong'; readonly id: number };
+type Common = Heartbeat | { readonly type: string };
+
+export interface LinkOptions<Out extends Common, In extends Common> {
+  readonly socket: WebSocket;
+  /** The stream under the socket: its count of bytes is the sign of life while a large message is coming. */
+  readonly stream: Socket;
+  readonly codec: Codec<Out | Heartbeat, In | Heartbeat>;
+  readonly log: Log;
+  readonly timers: Timers;
+  readonly limits: Limits;
+  /** Larger messages than this are refused until `trust` is called. */
+  readonly firstBytes?: number;
+  /** A message, and its size on the wire in bytes. What it throws ends the link when it is a ChannelError. */
+  message(message: In, bytes: number): void;
+  closed(reason: ChannelError): void;
+  /** The last thing to say before closing for this reason. */
+  farewell(reason: ChannelError): Out | undefined;
+}
+
+export class Link<Out extends Common, In extends Common> {
+  readonly #options: LinkOptions<Out, In>;
+  readonly #finished: Promise<void>;
+  #end: ChannelError | undefined;
+  #maxBytes: number;
+  #heardBytes = 0;
+  #missed = 0;
+  #pings = 0;
+  #cancelHeartbeat: () => void = () => {};
+  #onLife = new Set<() => void>();
+
+  constructor(options: LinkOptions<Out, In>) {
+    this.#options = options;
+    const { socket, limits } = options;
+    this.#maxBytes = options.firstBytes ?? limits.maxFrameBytes;
+    this.#finished = new Promise((resolve) => socket.once('close', () => resolve()));
+    socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
+    socket.on('error', (cause: Error & { code?: string }) => {
+      const tooLarge = cause.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
+      this.#finish(
+        new ChannelError(tooLarge ? 'too-large' : 'bad-message', `the connection failed: ${cause.message}`, {
+          cause,
+        }),
+      );
+    });
+    socket.on('close', (code, reason) => {
+      const why = reason.toString() || `close code ${code}`;
+      this.#finish(new ChannelError('closed', `the peer closed the connection: ${why}`));
+    });
+    this.#scheduleHeartbeat();
+  }
+
+  get open(): boolean {
+    return this.#end === undefined;
+  }
+
+  get remoteAddress(): string {
+    return this.#options.stream.remoteAddress ?? 'unknown';
+  }
+
+  /** Settles when the socket itself is gone. */
+  get finished(): Promise<void> {
+    return this.#finished;
+  }
+
+  /** From now on messages may be as large as the channel carries. */
+  trust(): void {
+    this.#maxBytes = this.#options.limits.maxFrameBytes;
+  }
+
+  /**
+   * Sends a message and returns its size in bytes. Throws a ChannelError: `bad-message` or `too-large` (nothing was sent, the link lives on),
+   * `closed`, or `slow-peer` (too much is waiting: the link is closed).
+   */
+  send(message: Out | Heartbeat): number {
+    if (this.#end) throw new ChannelError('closed', this.#end.message, { cause: this.#end });
+    const { codec, limits, socket } = this.#options;
+    const frame = codec.encode(message);
+    if (frame.length > limits.maxFrameBytes)
+      throw new ChannelError(
+        'too-large',
+        `a ${message.type} of ${frame.length} bytes is more than the ${limits.maxFrameBytes} that the channel carries`,
+      );
+    if (socket.bufferedAmount + frame.length > limits.maxQueuedBytes) {
+      const reason = new ChannelError(
+        'slow-peer',
+        `the peer takes messages too slowly: ${socket.bufferedAmount} bytes are waiting`,
+      );
+      this.close(reason);
+      throw reason;
+    }
+    socket.send(frame, { binary: true }, (error) => {
+      if (error) this.#options.log.debug({ error: textOf(error) }, 'a message could not be sent');
+    });
+    return frame.length;
+  }
+
+  /** Asks for a sign of life; true as soon as one byte comes, false when nothing did within `ms` or the link ended. */
+  probe(ms: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const settle = (alive: boolean): void => {
+        cancel();
+        this.#onLife.delete(onLife);
+        resolve(alive);
+      };
+      const onLife = (): void => settle(this.open);
+      const cancel = this.#options.timers.after(ms, () => settle(false));
+      this.#onLife.add(onLife);
+      try {
+        this.#ping();
+      } catch {
+        settle(false);
+      }
+    });
+  }
+
+  /** Ends the link: says why, closes politely, and destroys the socket if that takes too long. May be called twice. */
+  close(reason: ChannelError): void {
+    if (this.#end) return;
+    const { socket, limits, timers, farewell } = this.#options;
+    const polite = reason.code !== 'slow-peer' && reason.code !== 'heartbeat';
+    if (polite) {
+      try {
+        const last = farewell(reason);
+        if (last) this.send(last);
+      } catch {
+        // The link ends anyhow; the close reason says why too.
+      }
+    }
+    if (polite) {
+      socket.close(CLOSE_CODES[reason.code] ?? 1000, shortened(reason.message));
+      const cancel = timers.after(limits.closeMs, () => socket.terminate());
+      socket.once('close', cancel);
+    } else {
+      socket.terminate();
+    }
+    this.#finish(reason);
+  }
+
+  #finish(reason: ChannelError): void {
+    if (this.#end) return;
+    this.#end = reason;
+    this.#cancelHeartbeat();
+    for (const onLife of [...this.#onLife]) onLife();
+    this.#options.closed(reason);
+  }
+
+  #receive(data: RawData, isBinary: boolean): void {
+    if (this.#end) return;
+    this.#life();
+    try {
+      if (!isBinary || !Buffer.isBuffer(data))
+        throw new ChannelError('bad-message', 'a text came where a MessagePack message belongs');
+      if (data.length > this.#maxBytes)
+        throw new ChannelError('too-large', `a first message of ${data.length} bytes is too large`);
+      const message = this.#options.codec.decode(data);
+      if (isHeartbeat(message)) {
+        if (message.type === 'ping') this.send({ type: 'pong', id: message.id });
+        return;
+      }
+      this.#options.message(message, data.length);
+    } catch (error) {
+      if (error instanceof ChannelError) this.close(error);
+      else {
+        this.#options.log.error({ error: textOf(error) }, 'a message could not be handled');
+        this.close(new ChannelError('bad-message', 'the message could not be handled', { cause: error }));
+      }
+    }
+  }
+
+  #life(): void {
+    this.#missed = 0;
+    for (const onLife of [...this.#onLife]) onLife();
+  }
+
+  #ping(): void {
+    this.#pings = (this.#pings + 1) % 2 ** 32;
+    this.send({ type: 'ping', id: this.#pings });
+  }
+
+  /** Counts intervals, not time: a process that was stopped for a while must not take its peer for dead when it goes on. */
+  #scheduleHeartbeat(): void {
+    const { timers, limits, stream } = this.#options;
+    this.#cancelHeartbeat = timers.after(limits.heartbeatMs, () => {
+      this.#missed = stream.bytesRead > this.#heardBytes ? 0 : this.#missed + 1;
+      this.#heardBytes = stream.bytesRead;
+      if (this.#missed >= limits.heartbeatMisses) {
+        const ms = this.#missed * limits.heartbeatMs;
+        this.close(
+          new ChannelError('heartbeat', `nothing came from the peer for ${ms} ms: it is taken for dead`),
+        );
+        return;
+      }
+      try {
+        this.#ping();
+        this.#scheduleHeartbeat();
+      } catch {
+        // `send` has closed the link and said why.
+      }
+    });
+  }
+}
+
+function isHeartbeat(message: Common): message is Heartbeat {
+  return message.type === 'ping' || message.type === 'pong';
+}
+
+/** Cut to what a close frame holds, between two characters. */
+function shortened(text: string): string {
+  const bytes = Buffer.from(text);
+  if (bytes.length <= MAX_REASON_BYTES) return text;
+  return bytes
+    .subarray(0, MAX_REASON_BYTES)
+    .toString()
+    .replace(/\uFFFD+$/, '');
+}

@@ -1,0 +1,58 @@
+/**
+ * Without TLS the channel runs on loopback only: whoever could read or write it elsewhere would own the firewalls.
+ * This is the one place that decides; a configured certificate will be what lets other addresses through.
+ */
+import { lookup } from 'node:dns/promises';
+import { BlockList, isIP } from 'node:net';
+import { ChannelError, textOf } from './errors.js';
+
+const loopback = new BlockList();
+loopback.addSubnet('127.0.0.0', 8, 'ipv4');
+loopback.addAddress('::1', 'ipv6');
+
+/** True for 127.0.0.0/8, ::1, and the former mapped into IPv6. */
+export function isLoopback(address: string): boolean {
+  const family = isIP(address);
+  return family !== 0 && loopback.check(address, family === 4 ? 'ipv4' : 'ipv6');
+}
+
+export function tlsNeeded(what: string): ChannelError {
+  return new ChannelError(
+    'tls-needed',
+    `${what} is not a loopback address: there the channel needs TLS, and TLS is not configured. Use 127.0.0.1 or ::1`,
+  );
+}
+
+/**
+ * The address to use for a host: itself, or what its name resolves to, when all of that is loopback.
+ * Fails with a ChannelError `tls-needed`, or `closed` when the name cannot be resolved.
+ */
+export async function loopbackAddressOf(host: string): Promise<string> {
+  if (isIP(host) !== 0) {
+    if (!isLoopback(host)) throw tlsNeeded(host);
+    return host;
+  }
+  const found = await lookup(host, { all: true }).catch((cause: unknown) => {
+    throw new ChannelError('closed', `${host} cannot be resolved: ${textOf(cause)}`, { cause });
+  });
+  const foreign = found.find(({ address }) => !isLoopback(address));
+  if (foreign) throw tlsNeeded(`${host} (${foreign.address})`);
+  const [first] = found;
+  if (!first) throw new ChannelError('closed', `${host} has no address`);
+  return first.address;
+}
+
+/** The parts of a channel's URL. Throws a ChannelError at once for one that can never be dialled. */
+export function parseChannelUrl(text: string): { readonly url: URL; readonly host: string } {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (!url || (url.protocol !== 'ws:' && url.protocol !== 'wss:') || url.hostname === '')
+    throw new ChannelError('refused', `not a channel URL: ${text}. Write one such as ws://127.0.0.1:7653`);
+  if (url.protocol === 'wss:')
+    throw new ChannelError(
+      'tls-needed',
+      `${text} needs TLS, and TLS is not configured: use ws:// on loopback`,
+    );
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  if (isIP(host) !== 0 && !isLoopback(host)) throw tlsNeeded(host);
+  return { url, host };
+}

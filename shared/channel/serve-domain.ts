@@ -1,0 +1,196 @@
+/**
+ * The agent's side of the channel: dials the controller, says who it is, answers for its domain, and dials again whenever the link ends.
+ */
+import type { Socket } from 'node:net';
+import { WebSocket } from 'ws';
+import type { Domain } from '../domain/domain.js';
+import type { Log } from '../runtime/log.js';
+import { AgentRequests } from './agent-requests.js';
+import { agentCodec } from './codec.js';
+import { ChannelError, textOf } from './errors.js';
+import { KeyedQueue } from './keyed-queue.js';
+import { backoffMs, DEFAULT_LIMITS, type Limits, MAX_ERROR_TEXT, PROTOCOL_VERSION } from './limits.js';
+import { Link } from './link.js';
+import { isLoopback, loopbackAddressOf, parseChannelUrl, tlsNeeded } from './loopback.js';
+import type { AgentMessage, ControllerMessage } from './messages.js';
+import { systemTimers, type Timers } from './timers.js';
+
+export interface ServeDomainOptions {
+  /** Of the controller: `ws://127.0.0.1:7653`. */
+  readonly url: string;
+  readonly domain: Domain;
+  readonly log: Log;
+  readonly timers?: Timers;
+  readonly limits?: Partial<Limits>;
+  /** In [0, 1): what the pauses between attempts are varied with. */
+  readonly random?: () => number;
+  /** After every change: an accepted hello, or the end of a link or attempt with its reason. */
+  readonly onConnection?: (connected: boolean, reason?: ChannelError) => void;
+}
+
+export interface ServedDomain {
+  readonly connected: boolean;
+  /** Hangs up for good. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** Starts to serve. Throws a ChannelError for a URL that can never be dialled; everything else is tried again. */
+export function serveDomain(options: ServeDomainOptions): ServedDomain {
+  return new AgentClient(options);
+}
+
+class AgentClient implements ServedDomain {
+  readonly #options: ServeDomainOptions;
+  readonly #limits: Limits;
+  readonly #timers: Timers;
+  readonly #url: URL;
+  readonly #host: string;
+  readonly #queue = new KeyedQueue();
+  #socket: WebSocket | undefined;
+  #link: Link<AgentMessage, ControllerMessage> | undefined;
+  #attempt = 0;
+  #connected = false;
+  #closed = false;
+  #cancelDial: () => void = () => {};
+
+  constructor(options: ServeDomainOptions) {
+    this.#options = options;
+    this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#timers = options.timers ?? systemTimers;
+    ({ url: this.#url, host: this.#host } = parseChannelUrl(options.url));
+    void this.#dial();
+  }
+
+  get connected(): boolean {
+    return this.#connected;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#cancelDial();
+    const link = this.#link;
+    link?.close(new ChannelError('closed', 'the agent stops'));
+    const socket = this.#socket;
+    if (!link) socket?.terminate();
+    if (socket && socket.readyState !== WebSocket.CLOSED)
+      await new Promise<void>((resolve) => socket.once('close', () => resolve()));
+  }
+
+  async #dial(): Promise<void> {
+    try {
+      const address = await loopbackAddressOf(this.#host);
+      const capabilities = await this.#options.domain.capabilities();
+      if (!this.#closed) this.#open(address, capabilities);
+    } catch (error) {
+      this.#again(
+        error instanceof ChannelError
+          ? error
+          : new ChannelError('closed', `the domain is not ready: ${textOf(error)}`, { cause: error }),
+      );
+    }
+  }
+
+  #open(address: string, capabilities: Extract<AgentMessage, { type: 'hello' }>['capabilities']): void {
+    const url = new URL(this.#url);
+    url.hostname = address.includes(':') ? `[${address}]` : address;
+    const socket = new WebSocket(url, {
+      maxPayload: this.#limits.maxFrameBytes,
+      perMessageDeflate: false,
+      handshakeTimeout: this.#limits.helloMs,
+    });
+    this.#socket = socket;
+    let stream: Socket | undefined;
+    let problem = 'the controller hung up';
+    socket.on('error', (error) => {
+      problem = error.message || textOf(error);
+    });
+    socket.once('upgrade', (response) => {
+      stream = response.socket;
+    });
+    const unopened = (): void =>
+      this.#again(new ChannelError('closed', `${this.#options.url} cannot be reached: ${problem}`));
+    socket.once('close', unopened);
+    socket.once('open', () => {
+      if (!stream || this.#closed) {
+        socket.terminate();
+        return;
+      }
+      socket.off('close', unopened);
+      this.#greet(socket, stream, capabilities);
+    });
+  }
+
+  #greet(
+    socket: WebSocket,
+    stream: Socket,
+    capabilities: Extract<AgentMessage, { type: 'hello' }>['capabilities'],
+  ): void {
+    const { domain, log } = this.#options;
+    let requests: AgentRequests | undefined;
+    let refusal: ChannelError | undefined;
+    const link: Link<AgentMessage, ControllerMessage> = new Link<AgentMessage, ControllerMessage>({
+      socket,
+      stream,
+      codec: agentCodec,
+      log,
+      timers: this.#timers,
+      limits: this.#limits,
+      message: (message) => {
+        if (requests) {
+          if (message.type === 'error' && message.id === undefined)
+            log.warn({ problem: message.message }, 'the controller could not use a message');
+          requests.receive(message);
+        } else if (message.type === 'hello-ack') {
+          cancelHello();
+          requests = new AgentRequests({ domain, link, queue: this.#queue, limits: this.#limits, log });
+          this.#attempt = 0;
+          this.#connected = true;
+          log.info({ controller: this.#options.url }, 'connected to the controller');
+          this.#options.onConnection?.(true);
+        } else if (message.type === 'refusal') {
+          refusal = new ChannelError(message.code, `the controller refused this agent: ${message.message}`);
+          throw refusal;
+        } else if (message.type === 'error') {
+          throw new ChannelError('refused', `the controller refused the hello: ${message.message}`);
+        } else {
+          throw new ChannelError('bad-message', `a ${message.type} came before the controller's hello-ack`);
+        }
+      },
+      closed: (reason) => {
+        cancelHello();
+        requests?.close();
+        this.#link = undefined;
+        this.#again(refusal ?? reason);
+      },
+      farewell: (reason) =>
+        reason.code === 'bad-message' || reason.code === 'too-large'
+          ? { type: 'error', code: 'invalid', message: reason.message.slice(0, MAX_ERROR_TEXT) }
+          : undefined,
+    });
+    this.#link = link;
+    const cancelHello = this.#timers.after(this.#limits.helloMs, () =>
+      link.close(new ChannelError('timeout', 'the controller did not answer the hello')),
+    );
+    if (!isLoopback(link.remoteAddress)) {
+      link.close(tlsNeeded(link.remoteAddress));
+      return;
+    }
+    try {
+      link.send({ type: 'hello', protocol: PROTOCOL_VERSION, domain: domain.name, capabilities });
+    } catch (error) {
+      link.close(error instanceof ChannelError ? error : new ChannelError('bad-message', textOf(error)));
+    }
+  }
+
+  #again(reason: ChannelError): void {
+    this.#connected = false;
+    if (!this.#closed) {
+      const ms = Math.round(
+        backoffMs(this.#attempt++, this.#limits, (this.#options.random ?? Math.random)()),
+      );
+      this.#options.log.warn({ problem: reason.message, againInMs: ms }, 'no link to the controller');
+      this.#cancelDial = this.#timers.after(ms, () => void this.#dial());
+    }
+    this.#options.onConnection?.(false, reason);
+  }
+}

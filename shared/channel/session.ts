@@ -1,0 +1,200 @@
+/**
+ * The controller's side of one connected agent: requests matched to replies, and followed changes. It ends with its link; an agent that
+ * comes back is a new session.
+ */
+import { type Capabilities, DomainError, type InstanceId } from '../domain/domain.js';
+import type { Delta } from '../firewall/state.js';
+import { ChannelError } from './errors.js';
+import { Inbox } from './inbox.js';
+import { type Limits, MAX_FOLLOWED, MAX_UNACKNOWLEDGED } from './limits.js';
+import type { Link } from './link.js';
+import type { AgentMessage, ControllerMessage, Reply, Request } from './messages.js';
+import type { Timers } from './timers.js';
+
+type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
+export type RequestBody = WithoutId<Request>;
+
+export interface Answer {
+  readonly reply: Reply;
+  /** Of the request and of the reply on the wire. */
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+}
+
+export interface Batch {
+  readonly deltas: readonly Delta[];
+  /** On the wire. */
+  readonly bytes: number;
+}
+
+interface Pending {
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: Error) => void;
+  readonly cancel: () => void;
+  sentBytes: number;
+}
+
+export class AgentSession {
+  readonly capabilities: Capabilities;
+  readonly #link: Link<ControllerMessage, AgentMessage>;
+  readonly #limits: Limits;
+  readonly #timers: Timers;
+  readonly #pending = new Map<number, Pending>();
+  readonly #followed = new Map<number, Inbox<Batch>>();
+  #lastId = 0;
+
+  constructor(
+    link: Link<ControllerMessage, AgentMessage>,
+    capabilities: Capabilities,
+    limits: Limits,
+    timers: Timers,
+  ) {
+    this.#link = link;
+    this.capabilities = capabilities;
+    this.#limits = limits;
+    this.#timers = timers;
+  }
+
+  get open(): boolean {
+    return this.#link.open;
+  }
+
+  get remoteAddress(): string {
+    return this.#link.remoteAddress;
+  }
+
+  /**
+   * Asks, and waits for the answer. Fails with the DomainError that the agent's domain failed with, or a ChannelError:
+   * `bad-message` or `too-large` (not sent), `timeout`, `closed` (the link is gone: whether it was done is not known).
+   */
+  request(body: RequestBody): Promise<Answer> {
+    if (this.#pending.size >= this.#limits.maxInFlight)
+      return Promise.reject(
+        new DomainError(
+          'not-ready',
+          `${this.#pending.size} requests wait for the agent already: try again later`,
+        ),
+      );
+    const id = this.#newId();
+    const ms = body.type === 'prepare' ? this.#limits.prepareMs : this.#limits.requestMs;
+    return new Promise((resolve, reject) => {
+      const cancel = this.#timers.after(ms, () =>
+        this.#settle(id)?.reject(
+          new ChannelError('timeout', `the agent did not answer "${body.type}" within ${ms} ms`),
+        ),
+      );
+      this.#pending.set(id, { resolve, reject, cancel, sentBytes: 0 });
+      try {
+        const sentBytes = this.#link.send({ ...body, id });
+        const pending = this.#pending.get(id);
+        if (pending) pending.sentBytes = sentBytes;
+      } catch (error) {
+        this.#settle(id)?.reject(error instanceof Error ? error : new Error(String(error)));
+      }
+    });
+  }
+
+  /**
+   * The changes of an instance after `fromSequence`, until the instance is retired or `signal` aborts. The agent is told to go on when a
+   * batch has been dealt with, so that at most MAX_UNACKNOWLEDGED wait here. Fails as `request` does.
+   */
+  async *follow(instance: InstanceId, fromSequence: number, signal: AbortSignal): AsyncGenerator<Batch> {
+    if (signal.aborted) return;
+    if (this.#followed.size >= MAX_FOLLOWED)
+      throw new DomainError('not-ready', `${this.#followed.size} instances are followed already`);
+    const id = this.#newId();
+    const inbox = new Inbox<Batch>(MAX_UNACKNOWLEDGED);
+    const onAbort = (): void => inbox.end();
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#followed.set(id, inbox);
+    try {
+      this.#link.send({ type: 'follow', id, instance, fromSequence });
+      for (;;) {
+        const batch = await inbox.take();
+        if (!batch || signal.aborted) return;
+        yield batch;
+        if (this.#link.open && this.#followed.has(id)) this.#link.send({ type: 'ack', id });
+      }
+    } finally {
+      signal.removeEventListener('abort', onAbort);
+      if (this.#followed.delete(id)) this.#unfollow(id);
+    }
+  }
+
+  #unfollow(id: number): void {
+    try {
+      this.#link.send({ type: 'unfollow', id });
+    } catch {
+      // The link is gone, and with it what was followed.
+    }
+  }
+
+  /** What the agent said. Throws a ChannelError for what an agent may not say now. */
+  receive(message: AgentMessage, bytes: number): void {
+    switch (message.type) {
+      case 'ack':
+      case 'ends':
+      case 'state':
+      case 'health-report': {
+        // Without a pending request it is the answer to one that timed out.
+        const pending = this.#settle(message.id);
+        pending?.resolve({ reply: message, sentBytes: pending.sentBytes, receivedBytes: bytes });
+        return;
+      }
+      case 'delta': {
+        const inbox = this.#followed.get(message.id);
+        if (inbox && !inbox.push({ deltas: message.deltas, bytes }))
+          throw new ChannelError('bad-message', 'more changes came than were asked for');
+        return;
+      }
+      case 'end':
+        this.#unfollowed(message.id)?.end();
+        return;
+      case 'error': {
+        if (message.id === undefined) return;
+        const error = new DomainError(message.code, message.message);
+        this.#settle(message.id)?.reject(error);
+        this.#unfollowed(message.id)?.fail(error);
+        return;
+      }
+      default:
+        throw new ChannelError('bad-message', `a ${message.type} came out of turn`);
+    }
+  }
+
+  /** The link is gone: everything that waits fails. */
+  ended(reason: ChannelError): void {
+    const error = new ChannelError('closed', reason.message, { cause: reason });
+    for (const id of [...this.#pending.keys()]) this.#settle(id)?.reject(error);
+    for (const inbox of this.#followed.values()) inbox.fail(error);
+    this.#followed.clear();
+  }
+
+  close(reason: ChannelError): void {
+    this.#link.close(reason);
+  }
+
+  /** True when the agent gives a sign of life. */
+  probe(): Promise<boolean> {
+    return this.#link.probe(this.#limits.probeMs);
+  }
+
+  #settle(id: number): Pending | undefined {
+    const pending = this.#pending.get(id);
+    pending?.cancel();
+    this.#pending.delete(id);
+    return pending;
+  }
+
+  #unfollowed(id: number): Inbox<Batch> | undefined {
+    const inbox = this.#followed.get(id);
+    this.#followed.delete(id);
+    return inbox;
+  }
+
+  #newId(): number {
+    do this.#lastId = (this.#lastId + 1) % 2 ** 32;
+    while (this.#pending.has(this.#lastId) || this.#followed.has(this.#lastId));
+    return this.#lastId;
+  }
+}

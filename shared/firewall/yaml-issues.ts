@@ -1,0 +1,199 @@
+/**
+ * Says in a person's words what zod found: what to write, and what stands there. Pure.
+ */
+import type { z } from 'zod';
+
+export interface Explained {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+type Issue = z.core.$ZodIssue;
+
+/** zod's issues as sentences. `data` is what was checked, `schema` what it was checked against. */
+export function explainIssues(issues: readonly Issue[], schema: z.ZodType, data: unknown): Explained[] {
+  return issues.flatMap((issue) => explain(issue, schema, data, []));
+}
+
+function explain(
+  issue: Issue,
+  schema: z.core.$ZodType,
+  data: unknown,
+  above: readonly (string | number)[],
+): Explained[] {
+  const relative = issue.path.map((part) => (typeof part === 'symbol' ? String(part) : part));
+  const path = [...above, ...relative];
+  const value = valueAt(data, path);
+  const tell = (message: string): Explained[] => [{ path, message }];
+
+  switch (issue.code) {
+    case 'unrecognized_keys': {
+      const known = keysAt(schema, path);
+      return issue.keys.map((key) => ({ path: [...path, key], message: unknownKey(key, known) }));
+    }
+    case 'invalid_value': {
+      const wanted = issue.values.map(String);
+      const write = wanted.length === 1 ? `write ${wanted[0]}` : `write one of ${wanted.join(', ')}`;
+      return tell(value === undefined ? `is missing: ${write}` : `${write}; found ${show(value)}`);
+    }
+    case 'invalid_type': {
+      const write = `write ${kindInWords(issue.expected)}`;
+      return tell(value === undefined ? `is missing: ${write}` : `${write}; found ${show(value)}`);
+    }
+    case 'too_small':
+    case 'too_big': {
+      const bound = issue.code === 'too_small' ? issue.minimum : issue.maximum;
+      const side = issue.code === 'too_small' ? 'at least' : 'at most';
+      const of = issue.origin === 'string' ? ' characters' : issue.origin === 'array' ? ' entries' : '';
+      return tell(`write ${side} ${bound}${of}; found ${show(value)}`);
+    }
+    case 'invalid_union':
+      return explainUnion(issue, schema, data, path, value);
+    case 'custom':
+      return tell(
+        value === undefined || typeof value === 'object'
+          ? issue.message
+          : `${issue.message}; found ${show(value)}`,
+      );
+    default:
+      return tell(
+        value === undefined ? `is missing: ${issue.message}` : `${issue.message}; found ${show(value)}`,
+      );
+  }
+}
+
+/** Of the members of a union, the one that the value was meant for speaks: the one whose complaint is the deepest. */
+function explainUnion(
+  issue: Extract<Issue, { code: 'invalid_union' }>,
+  schema: z.core.$ZodType,
+  data: unknown,
+  path: readonly (string | number)[],
+  value: unknown,
+): Explained[] {
+  const discriminator = 'discriminator' in issue ? issue.discriminator : undefined;
+  if (typeof discriminator === 'string' && issue.errors.length === 0) {
+    const owner = path.at(-1) === discriminator ? path.slice(0, -1) : path;
+    const wanted = literalsAt(schema, owner, discriminator);
+    const write = wanted.length > 0 ? `write one of ${wanted.join(', ')}` : 'is none that exists';
+    const found = valueAt(data, [...owner, discriminator]);
+    return [
+      {
+        path: [...owner, discriminator],
+        message: found === undefined ? `is missing: ${write}` : `${write}; found ${show(found)}`,
+      },
+    ];
+  }
+  const kinds = new Set<string>();
+  let best: readonly Issue[] = [];
+  for (const errors of issue.errors) {
+    const first = errors[0];
+    if (first === undefined) continue;
+    if (first.code === 'invalid_type' && first.path.length === 0) kinds.add(kindInWords(first.expected));
+    else if (best.length === 0 || depth(errors) > depth(best)) best = errors;
+  }
+  if (best.length > 0 && value !== undefined) {
+    return best.flatMap((inner) => explain(inner, schema, data, path));
+  }
+  const write = `write ${[...kinds].join(' or ') || 'something else'}`;
+  return [{ path, message: value === undefined ? `is missing: ${write}` : `${write}; found ${show(value)}` }];
+}
+
+function depth(issues: readonly Issue[]): number {
+  return Math.max(0, ...issues.map((issue) => issue.path.length + (issue.code === 'invalid_type' ? 0 : 1)));
+}
+
+function unknownKey(key: string, known: readonly string[]): string {
+  if (known.length === 0) return 'no such key';
+  const near = known.find((candidate) => editDistance(candidate.toLowerCase(), key.toLowerCase()) <= 2);
+  return near === undefined
+    ? `no such key; there are ${known.join(', ')}`
+    : `no such key; did you mean ${near}?`;
+}
+
+const KINDS: Readonly<Record<string, string>> = {
+  string: 'a text',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  array: 'a list',
+  tuple: 'a list',
+  object: 'keys with values',
+  record: 'keys with values',
+};
+
+function kindInWords(expected: string): string {
+  return KINDS[expected] ?? expected;
+}
+
+/** A value as a person sees it in the text; never long. */
+function show(value: unknown): string {
+  if (value === null) return 'nothing';
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object') return 'keys with values';
+  const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
+  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+}
+
+function valueAt(data: unknown, path: readonly (string | number)[]): unknown {
+  let value = data;
+  for (const part of path) {
+    if (typeof value !== 'object' || value === null) return undefined;
+    value = Object.hasOwn(value, part) ? Reflect.get(value, part) : undefined;
+  }
+  return value;
+}
+
+/** Every schema that a path may lead to: more than one where there are unions. */
+function schemasAt(schema: z.core.$ZodType, path: readonly (string | number)[]): z.core.$ZodType[] {
+  const { def } = (schema as z.core.$ZodTypes)._zod;
+  switch (def.type) {
+    case 'optional':
+    case 'default':
+    case 'prefault':
+    case 'nullable':
+    case 'readonly':
+    case 'nonoptional':
+      return schemasAt(def.innerType, path);
+    case 'pipe':
+      return schemasAt(def.in, path);
+    case 'union':
+      return def.options.flatMap((option) => schemasAt(option, path));
+  }
+  const [first, ...rest] = path;
+  if (first === undefined) return [schema];
+  if (def.type === 'array') return schemasAt(def.element, rest);
+  if (def.type === 'object') {
+    const member = def.shape[String(first)];
+    return member === undefined ? [] : schemasAt(member, rest);
+  }
+  return [];
+}
+
+function keysAt(schema: z.core.$ZodType, path: readonly (string | number)[]): string[] {
+  const keys = schemasAt(schema, path).flatMap((found) => {
+    const { def } = (found as z.core.$ZodTypes)._zod;
+    return def.type === 'object' ? Object.keys(def.shape) : [];
+  });
+  return [...new Set(keys)];
+}
+
+function literalsAt(schema: z.core.$ZodType, path: readonly (string | number)[], key: string): string[] {
+  return schemasAt(schema, [...path, key]).flatMap((found) => {
+    const { def } = (found as z.core.$ZodTypes)._zod;
+    return def.type === 'literal' ? def.values.map(String) : [];
+  });
+}
+
+/** Levenshtein's distance: how many letters to change, add or leave out. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const change = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(change, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

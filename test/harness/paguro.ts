@@ -1,0 +1,198 @@
+/**
+ * The whole system in a lab: Open vSwitch, Docker, Mininet, a controller and an edge agent, as a user would start them, and the calls that
+ * a scenario is made of. README.md shows one.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ApiClient } from '../../shared/api/client.js';
+import type { ApiEvent, HandoverReport, TerminalStatus } from '../../shared/api/schema.js';
+import {
+  currentLab,
+  type Daemon,
+  type Docker,
+  type Mininet,
+  type Move,
+  type NetworkSpec,
+  sourceFile,
+  startDaemon,
+  startDocker,
+  startMininet,
+  startOpenVSwitch,
+  waitFor,
+} from '../lab/index.js';
+import { readFile } from 'node:fs/promises';
+import type { Host } from './hosts/host.js';
+
+const CONTROLLER = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
+const AGENT = fileURLToPath(new URL('../../edge-agent/main.js', import.meta.url));
+const READY_MS = 20_000;
+const HANDOVER_MS = 60_000;
+
+export interface PaguroOptions {
+  /** YAML text of alice's policy. Default: scripts/examples/policy-phone.yaml. */
+  readonly policy?: string;
+  /** Appended to the controller's configuration: `timings:`, `plugins:`. */
+  readonly controllerYaml?: string;
+  /** Appended to the agent's. */
+  readonly agentYaml?: string;
+  readonly network?: NetworkSpec;
+  /** Default true. */
+  readonly docker?: boolean;
+  /** Default true. */
+  readonly agent?: boolean;
+}
+
+/** A running system. Everything in it ends with the lab; `close` ends it in order. */
+export class Paguro {
+  readonly api: ApiClient;
+  readonly #events: ApiEvent[] = [];
+  readonly #stop = new AbortController();
+
+  private constructor(
+    readonly net: Mininet,
+    readonly docker: Docker | undefined,
+    readonly folder: string,
+    private parts: { controller?: Daemon; agent?: Daemon },
+    socket: string,
+  ) {
+    this.api = new ApiClient(`unix:${socket}`);
+  }
+
+  static async start(options: PaguroOptions = {}): Promise<Paguro> {
+    const lab = currentLab();
+    const policy = options.policy ?? (await readFile(sourceFile('scripts/examples/policy-phone.yaml'), 'utf8'));
+    const controller = await readFile(sourceFile('scripts/examples/controller.yaml'), 'utf8');
+    const agent = await readFile(sourceFile('scripts/examples/agent.yaml'), 'utf8');
+    writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
+    const withoutTimings = options.controllerYaml === undefined ? controller : controller.replace(/^timings:[^]*$/m, '');
+    writeFileSync(
+      join(lab.folder, 'controller.yaml'),
+      `${withoutTimings}\nsocket: ${lab.apiSocket}\n${options.controllerYaml ?? ''}`,
+    );
+    writeFileSync(join(lab.folder, 'agent.yaml'), `${agent}\n${options.agentYaml ?? ''}`);
+    await startOpenVSwitch();
+    const [net, docker] = await Promise.all([
+      startMininet({ controllers: ['tcp:127.0.0.1:6653'], ...options.network }),
+      options.docker === false ? undefined : startDocker(),
+    ]);
+    const paguro = new Paguro(net, docker, lab.folder, {}, lab.apiSocket);
+    await paguro.startController();
+    if (options.agent !== false) await paguro.startAgent();
+    return paguro;
+  }
+
+  get hosts(): ReadonlyMap<string, Host> {
+    return this.net.hosts;
+  }
+
+  host(name: string): Host {
+    return this.net.host(name);
+  }
+
+  /** Settles when all switches are connected. */
+  async startController(): Promise<void> {
+    const config = join(this.folder, 'controller.yaml');
+    this.parts.controller = await startDaemon(
+      process.execPath,
+      [CONTROLLER, 'controller', '--config', config],
+      async () => {
+        const status = await this.api.status().catch(() => undefined);
+        return status?.switches.every((sw) => sw.connected) ?? false;
+      },
+      { hint: 'The controller did not come up with its switches.', timeoutMs: READY_MS },
+    );
+    void this.#listen();
+  }
+
+  /** Settles when the agent's domain is there. */
+  async startAgent(): Promise<void> {
+    const config = join(this.folder, 'agent.yaml');
+    this.parts.agent = await startDaemon(
+      process.execPath,
+      [AGENT, '--config', config],
+      async () => (await this.domain('edge-1'))?.instances !== undefined && ((await this.domain('edge-1'))?.ok ?? false),
+      { hint: 'The agent did not connect.', timeoutMs: READY_MS },
+    );
+  }
+
+  async stopAgent(): Promise<void> {
+    await this.parts.agent?.close();
+  }
+
+  async domain(name: string) {
+    return (await this.api.status()).domains.find((domain) => domain.name === name);
+  }
+
+  async terminal(name: string): Promise<TerminalStatus> {
+    const found = (await this.api.terminals()).find((terminal) => terminal.name === name);
+    if (!found) throw new Error(`no terminal ${name}`);
+    return found;
+  }
+
+  /** Waits until the terminal's firewall is active in a domain and no handover is under way. */
+  settled(terminal: string, domain: string): Promise<TerminalStatus> {
+    return waitFor(
+      `the firewall of ${terminal} is active in ${domain}`,
+      async () => {
+        const status = await this.terminal(terminal);
+        return status.active?.domain === domain && status.handover === null && status;
+      },
+      { timeoutMs: HANDOVER_MS, intervalMs: 20 },
+    );
+  }
+
+  /** Makes a terminal known to the network by its first frames, and waits for its first firewall. */
+  async attach(terminal: string, host: string, domain: string): Promise<TerminalStatus> {
+    const { ipv4 } = this.host('h2');
+    const frames = this.host(host)
+      .exec('ping', ['-c', '20', '-i', '0.1', '-w', '3', ipv4])
+      .catch(() => undefined);
+    const status = await this.settled(terminal, domain);
+    await frames;
+    return status;
+  }
+
+  /** Moves a host's link to another switch, and nothing else: the controller is to notice by itself. */
+  move(host: string, to: string): Promise<Move> {
+    return this.net.move(host, to);
+  }
+
+  handover(
+    terminal: string,
+    to: string,
+    options: { readonly omitConnections?: boolean } = {},
+  ): Promise<HandoverReport> {
+    return this.api.handover(terminal, { to, ...options });
+  }
+
+  /** The report of the next handover of a terminal that ends after the `seen`-th. */
+  async handoverAfter(terminal: string, seen: number): Promise<HandoverReport> {
+    return waitFor(
+      `a handover of ${terminal} ends`,
+      async () => (await this.api.handovers()).filter((report) => report.terminal === terminal)[seen],
+      { timeoutMs: HANDOVER_MS, intervalMs: 20 },
+    );
+  }
+
+  /** Events so far, the oldest first. */
+  get events(): readonly ApiEvent[] {
+    return this.#events;
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.parts.agent?.close();
+    await this.parts.controller?.close();
+    await this.net.close();
+    await this.docker?.close();
+  }
+
+  async #listen(): Promise<void> {
+    try {
+      for await (const event of await this.api.events(this.#stop.signal)) this.#events.push(event);
+    } catch {
+      // The controller has ended: a scenario that needs it will say so.
+    }
+  }
+}

@@ -1,0 +1,15 @@
+/**
+ * Puts the program that imports it into a lab. It must be the first import of an end-to-end test or of a program:
+ *
+ *   import '../lab/enter.js';
+ *   import t from 'tap';
+ *
+ * Outside a lab the program is executed once more inside one and this process ends with its exit code, before any later import is
+ * evaluated (so that tap, for one, speaks once). Standard input, output and error are the same. Inside, the lab is ready when the
+ * import returns.
+ */
+import { reExecuteInLab } from './launch.js';
+import { insideLab, prepareLab } from './prepare.js';
+
+if (!insideLab()) reExecuteInLab();
+prepareLab();

@@ -1,0 +1,76 @@
+/**
+ * The keeper: the program outside a lab that makes its folder, starts its first process and removes the folder when all is gone.
+ * Usage: keeper.js LAUNCHER-PID PROGRAM [ARGUMENT…]. Started through `launch.ts`, never by hand.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { createLabFolder, removeLabFolder, sweepDeadLabs } from './folder.js';
+import { exitCode } from './launch.js';
+
+/** A program that was asked to end is killed after this time. */
+const GRACE_MS = 10_000;
+
+const [launcher = '', ...program] = process.argv.slice(2);
+// The launcher may have died before the kernel was asked to tell of it.
+if (process.ppid !== Number(launcher)) process.exit(1);
+
+sweepDeadLabs();
+const lab = createLabFolder();
+const child = spawn(
+  'setpriv',
+  [
+    ...['--pdeathsig', 'KILL'],
+    ...['unshare', '--net', '--mount', '--uts', '--ipc', '--pid', '--fork', '--kill-child', '--mount-proc'],
+    ...['tini', '--', ...program],
+  ],
+  { stdio: 'inherit', env: { ...process.env, PAGURO_LAB: lab.folder } },
+);
+
+/** The lab's first process as it is numbered here: unshare's only child. unshare itself holds signals back while it waits. */
+function firstProcess(): number | undefined {
+  try {
+    const children = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
+    return children === '' ? undefined : Number(children.split(' ')[0]);
+  } catch {
+    return undefined;
+  }
+}
+
+function signalLab(signal: NodeJS.Signals): void {
+  const pid = firstProcess();
+  try {
+    if (pid === undefined) child.kill('SIGKILL');
+    else process.kill(pid, signal);
+  } catch {
+    // It has just ended.
+  }
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.on(signal, () => {
+    const orphaned = process.ppid !== Number(launcher);
+    signalLab(orphaned ? 'SIGKILL' : signal);
+    setTimeout(() => signalLab('SIGKILL'), GRACE_MS).unref();
+  });
+}
+
+function finish(code: number): void {
+  removeLabFolder(lab);
+  process.exit(code);
+}
+
+child.once('error', (error) => {
+  console.error(`the lab could not be started: ${error.message}; run "npm run setup"`);
+  finish(1);
+});
+// All processes are gone when unshare returns: the kernel ends a pid namespace before its first process is reaped.
+child.once('exit', (code, signal) => {
+  if (code !== 0 && !existsSync(join(lab.folder, 'inside'))) {
+    console.error(
+      'the lab did not start: the kernel refused new namespaces or mounts. In a container, run it privileged ' +
+        '(it needs CAP_SYS_ADMIN and CAP_NET_ADMIN).',
+    );
+  }
+  finish(exitCode(code, signal));
+});

@@ -1,0 +1,50 @@
+/**
+ * Open vSwitch in a lab: its own database and switch daemon, userspace datapath only.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { CommandError, run } from '../../shared/runtime/command.js';
+import { tail } from './daemon.js';
+import { LabError } from './error.js';
+import { currentLab, prepareLab } from './prepare.js';
+
+const OVS_CTL = '/usr/share/openvswitch/scripts/ovs-ctl';
+const RUN = '/run/openvswitch';
+
+export interface OpenVSwitch {
+  /** The switch daemon: a test may stop it with SIGSTOP. */
+  readonly vswitchdPid: number;
+  readonly logFile: string;
+  /** Takes all switches away. May be called twice. */
+  close(): Promise<void>;
+}
+
+/** ovs-ctl's start in the lab. Fails with `missing-program` or `did-not-start`. */
+export async function startOpenVSwitch(): Promise<OpenVSwitch> {
+  prepareLab();
+  if (!existsSync(OVS_CTL)) {
+    throw new LabError('missing-program', 'Open vSwitch is not installed: run "npm run setup"');
+  }
+  const logFile = join(currentLab().folder, 'ovs-vswitchd.log');
+  try {
+    // The scripts write to the log folder and to stdout the same words.
+    await run(OVS_CTL, ['start', '--system-id=random', '--no-monitor']);
+  } catch (cause) {
+    const detail = cause instanceof CommandError ? cause.stderr : String(cause);
+    throw new LabError(
+      'did-not-start',
+      `Open vSwitch did not start: ${detail.trim()}\nThe end of ${logFile}:\n${tail(logFile)}`,
+      { cause },
+    );
+  }
+  let open = true;
+  return {
+    vswitchdPid: Number(readFileSync(join(RUN, 'ovs-vswitchd.pid'), 'utf8')),
+    logFile,
+    close: async () => {
+      if (!open) return;
+      open = false;
+      await run(OVS_CTL, ['stop']);
+    },
+  };
+}
