@@ -158,7 +158,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
   await channel.listen(config.channel);
   lifetime.own('http', await startHttp(service, config.http, log));
   const listener = lifetime.own('openflow', new OpenFlowListener(config.openflow));
-  listener.on('error', (error) => log.warn({ error: error.message }, 'openflow'));
+  listener.on('refused', (error, peer) => log.warn({ peer, error: error.message }, 'not a switch of ours'));
   listener.on('switch', (sw) => {
     if (!topology.switches.includes(sw.dpid)) {
       log.warn({ dpid: sw.dpid }, 'a switch that is not in the configuration: add it under switches');

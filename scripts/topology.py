@@ -58,8 +58,13 @@ class PaguroHost(Host):
 
     def __init__(self, name, **params):
         super().__init__(name, **params)
-        # No duplicate address detection: an address is used in the moment it is set.
-        self.cmd("sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.dad_transmits=0")
+        # No duplicate address detection: an address is used in the moment it is set. And a host that roams keeps what it knows of its
+        # neighbours, as one on Wi-Fi does: else the first ARP request meets the link that is still away, and the next comes a second later.
+        self.cmd(
+            "sysctl -eqw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.default.dad_transmits=0"
+            " net.ipv4.conf.all.arp_evict_nocarrier=0 net.ipv4.conf.default.arp_evict_nocarrier=0"
+            " net.ipv6.conf.all.ndisc_evict_nocarrier=0 net.ipv6.conf.default.ndisc_evict_nocarrier=0"
+        )
 
     def config(self, ipv6=None, **params):
         result = super().config(**params)

@@ -53,8 +53,7 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
     )
     .exitOverride()
     .configureOutput({ writeOut: terminal.out, writeErr: terminal.err })
-    .showHelpAfterError('(see "paguro --help")')
-    .enablePositionalOptions();
+    .showHelpAfterError('(see "paguro --help")');
   const client = (): ApiClient => new ApiClient(program.opts<{ api: string }>().api);
 
   program

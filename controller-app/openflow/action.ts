@@ -41,6 +41,7 @@ const nx = (subtype: number): number => SUBTYPE + subtype;
 
 /** Whole packets to the controller, no buffer (7.2.5, OFPCML_NO_BUFFER). */
 export const OFPCML_NO_BUFFER = 0xffff;
+const OFPP_CONTROLLER = 0xfffffffd;
 const OFPP_IN_PORT_16 = 0xfff8;
 const NO_TABLE = 0xff;
 
@@ -77,8 +78,8 @@ function skipPadding(r: Reader): void {
   r.skip(r.left);
 }
 
+/** OFPAT_SET_FIELD and NXAST_REG_LOAD2 alike. */
 const setField = struct({ field: oneField });
-const masked = struct({ _: pad(6), field: oneField });
 
 /** What is in a bit range of a field, for operands such as ct's zone. */
 export interface FieldBits {
@@ -151,9 +152,30 @@ const ct: Struct<Omit<CtAction, 'type'>> = {
   },
 };
 
+/** Only what goes to the controller is cut to maxLen bytes (7.2.5); to other ports it means nothing and is 0. */
+const output: Struct<{ readonly port: number; readonly maxLen?: number }> = {
+  readInto: (r, target) => {
+    const port = r.u32();
+    const maxLen = r.u16();
+    r.skip(6);
+    target.port = port;
+    if (port === OFPP_CONTROLLER && maxLen !== OFPCML_NO_BUFFER) target.maxLen = maxLen;
+  },
+  read: (r) => {
+    const value = { port: 0 };
+    output.readInto(r, value);
+    return value;
+  },
+  write: (w, { port, maxLen }) => {
+    w.u32(port);
+    w.u16(port === OFPP_CONTROLLER ? (maxLen ?? OFPCML_NO_BUFFER) : 0);
+    w.zeros(6);
+  },
+};
+
 /** Names, numbers, layouts. The first name of a number is the one that is read. */
 const VARIANTS = {
-  output: [0, struct({ port: u32, maxLen: optional(u16, OFPCML_NO_BUFFER), _: pad(6) })],
+  output: [0, output],
   push_vlan: [17, struct({ ethertype: u16, _: pad(2) })],
   pop_vlan: [18, struct({ _: pad(4) })],
   set_queue: [21, struct({ queue: u32 })],
@@ -169,8 +191,31 @@ const SET_FIELD = 25;
 const NXAST_REG_LOAD = nx(7);
 const NXAST_REG_LOAD2 = nx(33);
 const NXAST_CT = nx(35);
+const NXAST_CLONE = nx(42);
 
-const table = variantTable({ ...VARIANTS, ct: [NXAST_CT, ct] });
+/** NXAST_CLONE: actions on a copy of the packet, after which the packet goes on as it was. */
+export interface CloneAction {
+  readonly type: 'clone';
+  readonly actions: readonly Action[];
+}
+
+const clone: Struct<Omit<CloneAction, 'type'>> = {
+  readInto: (r, target) => {
+    r.skip(6);
+    target.actions = r.nested(r.left, actions.read);
+  },
+  read: (r) => {
+    const value = { actions: [] };
+    clone.readInto(r, value);
+    return value;
+  },
+  write: (w, value) => {
+    w.zeros(6);
+    actions.write(w, value.actions);
+  },
+};
+
+const table = variantTable({ ...VARIANTS, ct: [NXAST_CT, ct], clone: [NXAST_CLONE, clone] });
 
 export interface SetFieldAction {
   readonly type: 'set_field';
@@ -186,7 +231,7 @@ export interface UnknownAction {
   readonly body: Buffer;
 }
 
-export type Action = OneOf<typeof VARIANTS> | SetFieldAction | CtAction | UnknownAction;
+export type Action = OneOf<typeof VARIANTS> | SetFieldAction | CtAction | CloneAction | UnknownAction;
 
 const regLoad = struct({ range: u16, destination: u32, value: u64 });
 
@@ -237,7 +282,7 @@ export const action: Codec<Action> = {
 
 function layoutOf(value: Exclude<Action, UnknownAction>): { id: number; body: Struct<object> } {
   if (value.type === 'set_field')
-    return hasMask(value.field) ? { id: NXAST_REG_LOAD2, body: masked } : { id: SET_FIELD, body: setField };
+    return hasMask(value.field) ? { id: NXAST_REG_LOAD2, body: setField } : { id: SET_FIELD, body: setField };
   const layout = table.byName(value.type);
   if (!layout) throw new OpenFlowEncodeError('bad-value', `no action is called ${String(value.type)}`);
   return layout;
@@ -252,7 +297,7 @@ function readBody(r: Reader, type: number): Action {
     const subtype = r.u16();
     id = experimenter === NICIRA ? nx(subtype) : -1;
   }
-  if (id === NXAST_REG_LOAD2) return { type: 'set_field', ...masked.read(r) };
+  if (id === NXAST_REG_LOAD2) return { type: 'set_field', ...setField.read(r) };
   const loaded = id === NXAST_REG_LOAD ? readRegLoad(r) : undefined;
   if (loaded) return { type: 'set_field', field: loaded };
   const layout = table.byId(id);

@@ -8,6 +8,7 @@
 export {
   type Action,
   actions as actionsCodec,
+  type CloneAction,
   type CtAction,
   type FieldBits,
   OFPCML_NO_BUFFER,

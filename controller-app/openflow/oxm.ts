@@ -105,6 +105,8 @@ const onf = <T>(field: number, kind: Kind<T>): Field<T> => ({
 /** Spec 1.3.5, table 12, and Open vSwitch's meta-flow.h. A new field is one line here. */
 const FIELDS = {
   in_port: basic(0, word),
+  /** Nicira's in_port of 16 bits, which can be set: set to 0, a packet may leave by the port that it came in at. */
+  in_port_nxm: nicira(0, half, NXM_OF),
   in_phy_port: basic(1, word),
   metadata: basic(2, bigint(1)),
   tunnel_id: basic(38, bigint(1)),

@@ -7,7 +7,7 @@
  * All rules match the instance number (reg1), and the zone has the same number.
  */
 import type { Connection, Opener } from '../../shared/firewall/connection.js';
-import type { Policy } from '../../shared/firewall/policy.js';
+import type { Direction, Policy } from '../../shared/firewall/policy.js';
 import { type Action, type Match, TCP_FLAGS } from '../openflow/index.js';
 import { type Kind, packCookie } from './cookie.js';
 import { generationBits, MARK, openedMark } from './mark.js';
@@ -170,14 +170,10 @@ function knownRules(instance: FirewallInstance): Rule[] {
         actions: [COPY],
       })),
     ),
+    // A fragment meets these rules like a whole packet: each piece goes to conntrack, which keeps them until it has them all.
     ...datagrams.map((match) => ({
       priority: FIREWALL_CT.reply,
-      match: {
-        ...match,
-        ct_state: ctState('+est', '+rpl'),
-        ct_mark: mark(0, MARK.replied),
-        nw_frag: WHOLE,
-      },
+      match: { ...match, ct_state: ctState('+est', '+rpl'), ct_mark: mark(0, MARK.replied) },
       kind: 'reply' as const,
       actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
     })),
@@ -188,7 +184,6 @@ function knownRules(instance: FirewallInstance): Rule[] {
           ...match,
           ct_state: ctState('+est', '+rpl'),
           ct_mark: mark(MARK.adopted, MARK.adopted | MARK.replied),
-          nw_frag: WHOLE,
         },
         kind: 'reply' as const,
         actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
@@ -220,27 +215,21 @@ function knownRules(instance: FirewallInstance): Rule[] {
           ...match,
           ct_state: ctState('+new', '-inv'),
           ct_mark: mark(MARK.announced, MARK.announced),
-          nw_frag: WHOLE,
         },
         kind: 'announce',
         actions: [COPY, commit(zone, gen, MARK.generation)],
       },
       {
         priority: FIREWALL_CT.announce,
-        match: { ...match, ct_state: ctState('+est'), nw_frag: WHOLE },
+        match: { ...match, ct_state: ctState('+est') },
         kind: 'announce',
         actions: [COPY, commit(zone, gen, MARK.generation)],
       },
     ]),
     {
-      priority: FIREWALL_CT.oneWayFragment,
-      match: { ct_state: ctState('+new', '-inv'), ct_mark: mark(MARK.announced, MARK.announced) },
-    },
-    {
       priority: FIREWALL_CT.known,
       match: { ct_state: ctState('+est'), ct_mark: mark(gen, MARK.generation) },
     },
-    { priority: FIREWALL_CT.knownFragment, match: { ct_state: ctState('+est') } },
     // An ICMP error never needs fragments; in fragments a redirect could hide from its rule above.
     ...[ETH_TYPE.ipv4, ETH_TYPE.ipv6].map((eth_type) => ({
       priority: FIREWALL_CT.related,
@@ -255,10 +244,10 @@ function policyRules(instance: FirewallInstance): Rule[] {
   const rendered = renderPolicy(instance.policy);
   const count = rendered.reduce((sum, rule) => sum + rule.matches.length, 0);
   if (count > MAX_POLICY_RULES) throw new PolicyTooLargeError(count);
-  return rendered.flatMap((rule) => {
+  const { number: zone, generation } = instance;
+  const policy = rendered.flatMap((rule) => {
     const accepts = rule.action === 'accept';
-    const opener: Opener = rule.direction === 'outbound' ? 'terminal' : 'remote';
-    const actions = [COPY, commit(instance.number, openedMark(opener, instance.generation), MARK.all)];
+    const actions = [COPY, commit(zone, openedMark(OPENER[rule.direction], generation), MARK.all)];
     return rule.matches.map((match) =>
       ctRule(instance, {
         priority: FIREWALL_CT.policy - rule.order,
@@ -270,6 +259,31 @@ function policyRules(instance: FirewallInstance): Rule[] {
       }),
     );
   });
+  return [...policy, ...fragmentRules(instance)];
+}
+
+const OPENER: Readonly<Record<Direction, Opener>> = { outbound: 'terminal', inbound: 'remote' };
+
+/**
+ * The later fragments of an opening datagram have no ports for the policy to decide on. They may go as far as the commit: there
+ * conntrack keeps them until it has the first fragment as well, which comes only if the policy admitted it.
+ */
+function fragmentRules(instance: FirewallInstance): Rule[] {
+  const { number: zone, generation } = instance;
+  return (['outbound', 'inbound'] as const).flatMap((direction) =>
+    TRANSPORTS.map((match) =>
+      ctRule(instance, {
+        priority: FIREWALL_CT.laterFragment,
+        match: {
+          ...match,
+          reg0: direction === 'outbound' ? SIDE.terminal : SIDE.network,
+          ct_state: ctState('+new', '-inv', '-rel'),
+          nw_frag: LATER_FRAGMENT,
+        },
+        actions: [commit(zone, openedMark(OPENER[direction], generation), MARK.all)],
+      }),
+    ),
+  );
 }
 
 /** What a draining instance does not know goes on to the instance that is active now, marked by reg4. */

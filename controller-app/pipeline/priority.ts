@@ -23,10 +23,8 @@ export const FIREWALL_CT = {
   /** More of a one-way exchange that is already announced. */
   oneWay: 26_000,
   oneWayAnnounce: 25_900,
-  oneWayFragment: 25_800,
   known: 25_000,
   announce: 24_900,
-  knownFragment: 24_800,
   related: 24_000,
   /** The first rule of the policy; each further one is one lower, the defaults are last: 20,000 to 19,000. */
   policy: 20_000,

@@ -59,13 +59,14 @@ export const COOKIE_TERMINAL_SEEN = 1;
 /** Register 2 while a flooded frame visits the ports and instances of this switch. */
 const FLOOD_HERE = FLOOD + 1;
 
+/** OFPVID_NONE (OpenFlow 1.3.5, table 13). */
 const UNTAGGED = 0;
 const GROUP_BIT = { value: '01:00:00:00:00:00', mask: '01:00:00:00:00:00' } as const;
 
 const set = (field: Match): Action => ({ type: 'set_field', field });
 const output = (port: number): Action => ({ type: 'output', port });
 /** Lets a frame leave through the port it came in by: a firewall in between makes it another frame. */
-const FORGET_IN_PORT: Action = set({ in_port: 0 });
+const FORGET_IN_PORT: Action = set({ in_port_nxm: 0 });
 const push = (vid: number): Action[] => [
   { type: 'push_vlan', ethertype: 0x8100 },
   set({ vlan_vid: vid | OFPVID_PRESENT }),
@@ -136,7 +137,7 @@ class SwitchSteering {
         {
           table: 'classify',
           priority: PRIORITY.port,
-          match: { in_port: port, vlan_tci: UNTAGGED },
+          match: { in_port: port, vlan_vid: UNTAGGED },
           instructions: [goto(ingress)],
         },
         {
@@ -195,7 +196,7 @@ class SwitchSteering {
       rules.push({
         table: 'classify',
         priority: PRIORITY.attachment,
-        match: { in_port: attachment.port, vlan_tci: UNTAGGED },
+        match: { in_port: attachment.port, vlan_vid: UNTAGGED },
         instructions: [
           apply(set({ reg0: SIDE.terminal }), set({ reg1: active.number })),
           goto(this.tables.guard),
@@ -267,7 +268,7 @@ class SwitchSteering {
     const from = (port: number, match: Match, side: number, table: number): Rule => ({
       table: 'classify',
       priority: PRIORITY.tagged,
-      match: { in_port: port, vlan_tci: UNTAGGED, ...match },
+      match: { in_port: port, vlan_vid: UNTAGGED, ...match },
       instructions: [apply(set({ reg0: side }), set({ reg1: number })), goto(table)],
     });
     return [

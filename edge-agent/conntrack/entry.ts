@@ -49,7 +49,17 @@ function tupleOf(connection: Connection): readonly string[] {
     // The options of an echo request, which is what every echo begins with.
     return familyOf(source) === 'ipv4'
       ? ['-p', 'icmp', ...ends, '--icmp-type', '8', '--icmp-code', '0', '--icmp-id', `${connection.id}`]
-      : ['-p', 'icmpv6', ...ends, '--icmpv6-type', '128', '--icmpv6-code', '0', '--icmpv6-id', `${connection.id}`];
+      : [
+          '-p',
+          'icmpv6',
+          ...ends,
+          '--icmpv6-type',
+          '128',
+          '--icmpv6-code',
+          '0',
+          '--icmpv6-id',
+          `${connection.id}`,
+        ];
   }
   const [sport, dport] = fromTerminal
     ? [connection.local.port, connection.remote.port]
@@ -58,7 +68,8 @@ function tupleOf(connection: Connection): readonly string[] {
 }
 
 function stateOf(connection: Connection): readonly string[] {
-  if (connection.protocol !== 'tcp') return connection.replied ? ['-u', repliedStatus(connection.protocol)] : [];
+  if (connection.protocol !== 'tcp')
+    return connection.replied ? ['-u', repliedStatus(connection.protocol)] : [];
   const state = ['--state', TCP_STATES[connection.state]];
   switch (connection.state) {
     case 'opening':

@@ -36,11 +36,17 @@ export class EventStream {
     child.stdout.setEncoding('utf8').on('data', (text: string) => this.#read(text));
     child.stderr.setEncoding('utf8').on('data', (text: string) => this.#complain(text));
     child.on('error', (error) => this.#lose(error.message));
-    child.on('close', (code, signal) => this.#lose(`conntrack -E ended (${signal ?? `exit code ${code}`}) ${this.#complaint}`));
+    child.on('close', (code, signal) =>
+      this.#lose(`conntrack -E ended (${signal ?? `exit code ${code}`}) ${this.#complaint}`),
+    );
   }
 
   /** Starts listening; when the promise settles no event will be missed any more. */
-  static async start(compartment: Compartment, own: OwnAddresses, listener: EventListener): Promise<EventStream> {
+  static async start(
+    compartment: Compartment,
+    own: OwnAddresses,
+    listener: EventListener,
+  ): Promise<EventStream> {
     const child = compartment.start(CONNTRACK, ['-E', '-o', 'extended', '-b', `${BUFFER_BYTES}`]);
     const stream = new EventStream(child, own, listener);
     try {

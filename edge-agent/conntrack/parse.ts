@@ -64,7 +64,13 @@ function words(line: string): readonly string[] {
 /** `family number protocol number [seconds] [state] tuple tuple flags…` */
 function parseEntry(entry: readonly string[], own: OwnAddresses): Connection | undefined {
   const [, , protocol, , ...rest] = entry;
-  const fields = rest.slice(0, Math.max(0, rest.findIndex((word) => word.startsWith('src='))));
+  const fields = rest.slice(
+    0,
+    Math.max(
+      0,
+      rest.findIndex((word) => word.startsWith('src=')),
+    ),
+  );
   const seconds = fields.find((word) => /^\d+$/.test(word));
   const state = fields.find((word) => TCP_STATES.has(word));
   const source = original(rest, 'src');

@@ -15,6 +15,8 @@ export const CONNTRACK = '/usr/sbin/conntrack';
 
 /** A line of a dump is at most about 250 bytes: room for a million connections. */
 const MAX_DUMP_BYTES = 256 * 2 ** 20;
+/** About 150 bytes a line: 15 MB. */
+const MAX_BATCH_LINES = 100_000;
 /** Updates and deletions that run at the same time. */
 const SIDE_BY_SIDE = 8;
 
@@ -66,10 +68,14 @@ export class ConnectionTable {
     return Math.max(connection.timeLeftSeconds, lingers ? 1 : this.minimumSeconds);
   }
 
+  /** From a file: conntrack opens /dev/stdin by its name, which a process that entered from outside does not have. */
   async #batch(commands: readonly (readonly string[])[]): Promise<void> {
-    await refusing('the connections could not be loaded', () =>
-      this.compartment.run(CONNTRACK, ['-R', '-'], { input: batchOf(commands) }),
-    );
+    for (let start = 0; start < commands.length; start += MAX_BATCH_LINES) {
+      const batch = batchOf(commands.slice(start, start + MAX_BATCH_LINES));
+      await refusing('the connections could not be loaded', () =>
+        this.compartment.withFile(batch, (path) => this.compartment.run(CONNTRACK, ['-R', path])),
+      );
+    }
   }
 
   /** One process an update: conntrack 1.4.7 now and then fails with EPROTO when a batch has several. */

@@ -22,10 +22,6 @@ export class ConnectionMirror {
     for (const connection of connections) this.#connections.set(connectionKey(connection), connection);
   }
 
-  values(): readonly Connection[] {
-    return [...this.#connections.values()];
-  }
-
   /** What an event changes, or undefined when it tells nothing new. Events that programs cause are our own doing. */
   observe({ event, byProgram, connection }: ParsedEvent): Change | undefined {
     if (byProgram) return undefined;
@@ -60,7 +56,8 @@ export class ConnectionMirror {
         this.#connections.delete(key);
       } else {
         const { connection } = change;
-        if (before && (alike(before, connection) || (advanceOnly && !isAdvance(before, connection)))) continue;
+        if (before && (alike(before, connection) || (advanceOnly && !isAdvance(before, connection))))
+          continue;
         if (before === undefined && this.#connections.size >= MAX_CONNECTIONS) continue;
         if (!touched.has(key)) touched.set(key, before);
         this.#connections.set(key, connection);
@@ -83,14 +80,6 @@ export class ConnectionMirror {
       }
     }
     return { table, changes: effective };
-  }
-
-  /** Forgets connections; returns them as ended. */
-  remove(connections: readonly Connection[]): readonly Change[] {
-    return connections.flatMap((connection): Change[] => {
-      const key = connectionKey(connection);
-      return this.#connections.delete(key) ? [{ kind: 'ended', key }] : [];
-    });
   }
 
   /** Takes a whole dump as the truth; returns what differs from what was believed. */
@@ -120,6 +109,7 @@ function alike(a: Connection, b: Connection): boolean {
 
 function isAdvance(before: Connection, after: Connection): boolean {
   if (before.opener !== after.opener) return false;
-  if (before.protocol === 'tcp' && after.protocol === 'tcp') return PROGRESS[after.state] > PROGRESS[before.state];
+  if (before.protocol === 'tcp' && after.protocol === 'tcp')
+    return PROGRESS[after.state] > PROGRESS[before.state];
   return before.protocol !== 'tcp' && after.protocol !== 'tcp' && after.replied && !before.replied;
 }

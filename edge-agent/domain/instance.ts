@@ -17,7 +17,6 @@ import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
 import type { Wires, Wiring } from '../wiring/wiring.js';
 import { ChangeLog } from './change-log.js';
 import { ConnectionMirror } from './connection-mirror.js';
-import { policyCuts } from './policy-cuts.js';
 import { withDeadline } from './timer.js';
 
 export interface InstanceParts {
@@ -82,14 +81,18 @@ export class Instance {
     };
     if (compartment.status === 'rejected' || wires.status === 'rejected') {
       await closeAll();
-      throw compartment.status === 'rejected' ? compartment.reason : wires.status === 'rejected' && wires.reason;
+      throw compartment.status === 'rejected'
+        ? compartment.reason
+        : wires.status === 'rejected' && wires.reason;
     }
     const instance = new Instance(id, snapshot.terminal, snapshot, compartment.value, wires.value, parts);
     try {
       await instance.#build(snapshot);
       return instance;
     } catch (error) {
-      await instance.close().catch((cause: unknown) => parts.log.error({ err: cause, ...id }, 'an instance could not be undone'));
+      await instance
+        .close()
+        .catch((cause: unknown) => parts.log.error({ err: cause, ...id }, 'an instance could not be undone'));
       throw error;
     }
   }
@@ -113,7 +116,10 @@ export class Instance {
     for (const { sequence, change } of deltas) {
       if (sequence <= applied) continue;
       if (sequence !== applied + 1) {
-        throw new DomainError('changes-lost', `changes ${applied + 1} to ${sequence - 1} are missing: take a new snapshot`);
+        throw new DomainError(
+          'changes-lost',
+          `changes ${applied + 1} to ${sequence - 1} are missing: take a new snapshot`,
+        );
       }
       applied = sequence;
       changes.push(change);
@@ -127,7 +133,7 @@ export class Instance {
     this.#applied = applied;
   }
 
-  /** New rules, the old counters; then the connections that the new policy would not admit end. */
+  /** New rules, the counters of those that stay. Connections that were admitted go on, as the reference verdict has it. */
   async setPolicy(policy: Policy): Promise<void> {
     this.#mustWork();
     if (isDeepEqual(policy, this.#policy)) return;
@@ -140,16 +146,17 @@ export class Instance {
       this.#policy = before;
       throw error;
     }
-    const cut = policyCuts(policy, this.#mirror.values());
-    await this.#table.change({ added: [], updated: [], ended: cut });
-    this.#changes.append([{ kind: 'policy', policy }, ...this.#mirror.remove(cut)]);
+    this.#changes.append([{ kind: 'policy', policy }]);
   }
 
   /** Starts no process when admission is open, as it is on a standby. */
   async activate(leaseMs: number): Promise<void> {
     this.#mustWork();
     if (this.role === 'draining') {
-      throw new DomainError('refused', `the instance of epoch ${this.id.epoch} drains already: prepare one of a new epoch`);
+      throw new DomainError(
+        'refused',
+        `the instance of epoch ${this.id.epoch} drains already: prepare one of a new epoch`,
+      );
     }
     await this.#admit(true);
     this.role = 'active';
@@ -180,7 +187,14 @@ export class Instance {
       this.#table.dump(),
       readCounters(this.compartment, this.#policy),
     ]);
-    return { terminal: this.terminal, epoch: this.id.epoch, sequence, policy: this.#policy, connections, counters };
+    return {
+      terminal: this.terminal,
+      epoch: this.id.epoch,
+      sequence,
+      policy: this.#policy,
+      connections,
+      counters,
+    };
   }
 
   changes(fromSequence: number, signal: AbortSignal): AsyncIterable<readonly Delta[]> {
@@ -254,7 +268,9 @@ export class Instance {
   async #resync(reason: string): Promise<void> {
     if (this.role === 'retired' || this.broken !== undefined) return;
     if (this.#resyncs > MAX_RESYNCS_IN_A_ROW) {
-      this.#changes.end(new DomainError('changes-lost', `conntrack events are lost again and again: ${reason}`));
+      this.#changes.end(
+        new DomainError('changes-lost', `conntrack events are lost again and again: ${reason}`),
+      );
       return;
     }
     await this.#listen();

@@ -125,7 +125,11 @@ function guardIpv6(own: readonly string[]): readonly string[] {
 function admission(admits: boolean, family: Family): readonly string[] {
   // What may open a connection: a SYN alone, a datagram, an echo request. Anything else that gets here
   // is of a connection that nobody opened.
-  const openings = ['-p tcp --syn', '-p udp', family === 'ipv4' ? '-p icmp --icmp-type 8/0' : '-p icmpv6 --icmpv6-type 128/0'];
+  const openings = [
+    '-p tcp --syn',
+    '-p udp',
+    family === 'ipv4' ? '-p icmp --icmp-type 8/0' : '-p icmpv6 --icmpv6-type 128/0',
+  ];
   return [
     ...(admits ? openings : []).flatMap((opening) => [
       `-A ${ADMIT} ${opening} -m conntrack --ctstate NEW -m physdev --physdev-in ${INNER.terminalSide} -g ${POLICY_CHAINS.outbound}`,

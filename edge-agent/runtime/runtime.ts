@@ -14,6 +14,8 @@ export interface Compartment {
   readonly pid: number;
   /** Runs a program of the compartment's own file system in it. Fails with a CommandError, like `run`. */
   run(file: string, args: readonly string[], options?: CommandOptions): Promise<CommandResult>;
+  /** Writes a file that is there while `act` runs; `path` is its name inside the compartment. */
+  withFile<T>(text: string, act: (path: string) => Promise<T>): Promise<T>;
   /** Starts a program in it that runs until it is killed or the compartment is closed. */
   start(file: string, args: readonly string[]): LongRunning;
   /** Settles when the compartment has ended by itself or was closed. */

@@ -104,7 +104,10 @@ function depth(issues: readonly Issue[]): number {
 
 function unknownKey(key: string, known: readonly string[]): string {
   if (known.length === 0) return 'no such key';
-  const near = known.find((candidate) => editDistance(candidate.toLowerCase(), key.toLowerCase()) <= 2);
+  const near = known.find((candidate) => {
+    const changes = editDistance(candidate.toLowerCase(), key.toLowerCase());
+    return changes <= Math.min(2, key.length / 3);
+  });
   return near === undefined
     ? `no such key; there are ${known.join(', ')}`
     : `no such key; did you mean ${near}?`;

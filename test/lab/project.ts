@@ -21,7 +21,9 @@ export function projectRoot(): string {
   return folder;
 }
 
-/** The absolute path of a file of the sources, such as `scripts/topology.py`. */
+/** The absolute path of a file of the sources that is not compiled, such as `scripts/topology.py`. */
 export function sourceFile(...path: readonly string[]): string {
-  return join(projectRoot(), ...path);
+  const file = join(projectRoot(), ...path);
+  if (existsSync(file)) return file;
+  throw new Error(`${file} is missing: run from a complete clone, or set PAGURO_ROOT to one`);
 }

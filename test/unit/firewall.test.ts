@@ -501,7 +501,7 @@ const packetArbitrary: fc.Arbitrary<Packet> = fc
 type VerdictFunction = typeof verdict;
 
 /** Properties of any right verdict function. */
-const PROPERTIES: Record<string, (decide: VerdictFunction) => fc.IRawProperty<unknown>> = {
+const PROPERTIES: Record<string, (decide: VerdictFunction) => fc.IRawProperty<unknown, false>> = {
   'a rule after the one that decides changes nothing': (decide) =>
     fc.property(policyArbitrary, ruleArbitrary, fc.nat(8), packetArbitrary, (policy, rule, skip, packet) => {
       const before = decide(policy, NOBODY, packet);

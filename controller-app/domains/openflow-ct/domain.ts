@@ -4,6 +4,7 @@
  * Calls for one terminal go one after another. Everything that changes the switch is one bundle, so a call that fails
  * has changed nothing there. Epochs fence: see the Domain interface.
  */
+import { z } from 'zod';
 import {
   type Capabilities,
   type Domain,
@@ -15,7 +16,13 @@ import {
 } from '../../../shared/domain/domain.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import { StateError } from '../../../shared/firewall/reduce.js';
-import type { Delta, Epoch, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
+import {
+  type Delta,
+  type Epoch,
+  type FirewallState,
+  firewallStateSchema,
+  type Snapshot,
+} from '../../../shared/firewall/state.js';
 import type { Clock, Timer } from '../../../shared/runtime/clock.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import type { PacketIn } from '../../core/plugin.js';
@@ -80,7 +87,13 @@ export class OpenFlowCtDomain implements Domain {
     return { implementation: 'openflow-ct', serves: this.#options.serves ?? [this.dpid] };
   }
 
-  prepare(snapshot: Snapshot, epoch: Epoch): Promise<Ends> {
+  prepare(untrusted: Snapshot, epoch: Epoch): Promise<Ends> {
+    const parsed = firewallStateSchema.safeParse(untrusted);
+    if (!parsed.success) {
+      const problem = `the snapshot is not a firewall state: ${z.prettifyError(parsed.error)}; export it once more`;
+      return Promise.reject(new DomainError('invalid', problem, { cause: parsed.error }));
+    }
+    const snapshot = parsed.data;
     const { name } = snapshot.terminal;
     return this.#enqueue(name, async (firewalls) => {
       this.#fence(firewalls, { terminal: name, epoch });
@@ -123,9 +136,7 @@ export class OpenFlowCtDomain implements Domain {
       }
       this.#mustBeConnected();
       await held.instance.activate();
-      for (const [epoch, older] of firewalls.instances) {
-        if (epoch < id.epoch) await older.instance.refuseNew();
-      }
+      this.#fenceOff(firewalls, id);
       held.lease?.close();
       held.lease = this.#after(leaseMs, id, 'the lease of a firewall has run out', () =>
         held.instance.refuseNew(),
@@ -146,13 +157,9 @@ export class OpenFlowCtDomain implements Domain {
 
   retire(id: InstanceId): Promise<void> {
     return this.#enqueue(id.terminal, async (firewalls) => {
-      const held = firewalls.instances.get(id.epoch);
-      if (!held) return;
-      closeTimers(held);
-      await held.instance.remove();
-      firewalls.instances.delete(id.epoch);
-      this.#byNumber.delete(held.instance.parts.number);
-      this.#options.numbers.release(id);
+      this.#fence(firewalls, id);
+      // Those of older epochs can't be named any more: they go, too.
+      for (const held of [...firewalls.instances.values()]) await this.#remove(firewalls, held);
     });
   }
 
@@ -192,6 +199,27 @@ export class OpenFlowCtDomain implements Domain {
         held.instance.log.close();
       }
     }
+  }
+
+  /** A newer instance is active: what the older ones know they may finish, then they go. Nobody can name them any more. */
+  #fenceOff(firewalls: Firewalls, id: InstanceId): void {
+    for (const [epoch, older] of firewalls.instances) {
+      if (epoch >= id.epoch || older.drainEnd) continue;
+      const oldId = { ...id, epoch };
+      this.#background(id.terminal, older.instance, () => older.instance.drain());
+      older.drainEnd = this.#after(this.#timings.fencedMs, oldId, undefined, () =>
+        this.#remove(firewalls, older),
+      );
+    }
+  }
+
+  async #remove(firewalls: Firewalls, held: Held): Promise<void> {
+    const { id, number } = held.instance.parts;
+    closeTimers(held);
+    await held.instance.remove();
+    firewalls.instances.delete(id.epoch);
+    this.#byNumber.delete(number);
+    this.#options.numbers.release(id);
   }
 
   #build(id: InstanceId, snapshot: Snapshot): Held {
@@ -248,9 +276,9 @@ export class OpenFlowCtDomain implements Domain {
   }
 
   #held(firewalls: Firewalls, id: InstanceId): Held {
+    this.#fence(firewalls, id);
     const held = firewalls.instances.get(id.epoch);
     if (held) return held;
-    this.#fence(firewalls, id);
     throw new DomainError(
       'no-instance',
       `${this.name} has no firewall of ${id.terminal} with epoch ${id.epoch}: prepare it first`,

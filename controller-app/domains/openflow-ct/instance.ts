@@ -49,6 +49,8 @@ export class Instance {
   /** True when a drain is over: nothing passes any more. */
   #drained = false;
   #generation = 0;
+  /** The adoption set has changed since its rules were stated. */
+  #adoptionStale = true;
   /** The sequence of the last change taken over from the instance before. */
   #imported: number;
 
@@ -56,7 +58,7 @@ export class Instance {
     const { idleTimes, generationMs, settleMs } = parts.timings;
     this.parts = parts;
     this.terminal = snapshot.terminal;
-    this.log = new ChangeLog();
+    this.log = new ChangeLog(snapshot.sequence);
     this.#table = new ConnectionTable(idleTimes, generationMs);
     this.#adoption = new AdoptionSet(settleMs);
     this.#counters = new PolicyCounters(snapshot.policy, snapshot.counters);
@@ -81,7 +83,7 @@ export class Instance {
   async install(): Promise<void> {
     const { host, dpid, number } = this.parts;
     await host.flushZone(dpid, number);
-    await this.#setRules({ adoption: true });
+    await this.#setRules();
   }
 
   /** Takes its rules out and forgets what the switch tracked. May be repeated. */
@@ -101,33 +103,31 @@ export class Instance {
 
   /** Changes of the instance before, in order; what is known already is passed over. Throws StateError `changes-lost` on a gap. */
   async apply(deltas: readonly Delta[]): Promise<void> {
+    const fresh = deltas.filter(({ sequence }) => sequence > this.#imported);
+    for (const [index, { sequence }] of fresh.entries()) {
+      const expected = this.#imported + 1 + index;
+      if (sequence === expected) continue;
+      const what = `change ${expected} of ${this.parts.id.terminal} is missing, ${sequence} came: take a new snapshot`;
+      throw new StateError('changes-lost', what);
+    }
     const now = this.parts.now();
-    let adoption = false;
-    let policy: Policy | undefined;
-    for (const { sequence, change } of deltas) {
-      if (sequence <= this.#imported) continue;
-      if (sequence !== this.#imported + 1) {
-        throw new StateError(
-          'changes-lost',
-          `changes ${this.#imported + 1} to ${sequence - 1} of ${this.parts.id.terminal} are missing: take a new snapshot`,
-        );
-      }
-      this.#imported = sequence;
+    for (const { sequence, change } of fresh) {
       if (change.kind === 'policy') {
-        policy = change.policy;
+        await this.setPolicy(change.policy);
+        this.#imported = sequence;
         continue;
       }
+      this.#imported = sequence;
       // What the switch tracks here by now is known better here.
       const key = change.kind === 'ended' ? change.key : connectionKey(change.connection);
       if (this.#table.get(key)) continue;
       const changed =
         change.kind === 'ended' ? this.#adoption.end(key) : this.#adoption.put(change.connection, now);
       if (!changed) continue;
-      adoption = true;
+      this.#adoptionStale = true;
       this.log.append(change);
     }
-    if (policy) await this.setPolicy(policy);
-    if (adoption) await this.#setRules({ adoption: true });
+    if (this.#adoptionStale) await this.#setRules();
   }
 
   /** The policy for connections from now on; those that live go on. When the switch refuses it, the old one stays. */
@@ -137,7 +137,7 @@ export class Instance {
     await this.#readCounters();
     this.#policy = policy;
     try {
-      await this.#setRules({});
+      await this.#setRules();
     } catch (error) {
       this.#policy = before;
       throw error;
@@ -171,7 +171,8 @@ export class Instance {
   /** The drain is over: nothing passes. */
   async stop(): Promise<void> {
     this.#drained = true;
-    await this.#setRules({ adoption: true });
+    this.#adoptionStale = true;
+    await this.#setRules();
   }
 
   /** Another role, and its rules; without them it stays what it was. */
@@ -180,7 +181,7 @@ export class Instance {
     this.#role = next.role;
     this.#admits = next.admits;
     try {
-      await this.#setRules({});
+      await this.#setRules();
     } catch (error) {
       this.#role = before.role;
       this.#admits = before.admits;
@@ -213,17 +214,19 @@ export class Instance {
     const idle = this.#table.expire(now);
     const { ended, changed } = this.#adoption.sweep(now, (key) => this.#table.get(key) !== undefined);
     for (const key of [...idle, ...ended]) this.log.append({ kind: 'ended', key });
-    return changed;
+    if (changed) this.#adoptionStale = true;
+    return this.#adoptionStale;
   }
 
+  /** States the rules again, without those of connections that need not be adopted any more. */
   setAdoption(): Promise<void> {
-    return this.#setRules({ adoption: true });
+    return this.#setRules();
   }
 
   /** Every live connection that sends announces itself once more. */
   async nextGeneration(): Promise<void> {
     this.#generation = (this.#generation + 1) % GENERATIONS;
-    await this.#setRules({});
+    await this.#setRules();
   }
 
   async export(): Promise<FirewallState> {
@@ -244,15 +247,22 @@ export class Instance {
     return this.#adoption.connections();
   }
 
-  /** States the rules; `adoption` only where it has changed, because there may be many. */
-  #setRules({ adoption = false }: { adoption?: boolean }): Promise<void> {
+  /** States the rules; those of adoption, of which there may be many, only when they are others than before. */
+  async #setRules(): Promise<void> {
     const { host, dpid } = this.parts;
     const model = this.#model();
     const groups = new Map<string, readonly Rule[]>([
       [this.#group('rules'), this.#drained ? [] : firewallRules(model)],
     ]);
+    const adoption = this.#adoptionStale;
     if (adoption) groups.set(this.#group('adoption'), this.#drained ? [] : adoptionRules(model));
-    return host.setGroups(dpid, groups);
+    this.#adoptionStale = false;
+    try {
+      await host.setGroups(dpid, groups);
+    } catch (error) {
+      this.#adoptionStale ||= adoption;
+      throw error;
+    }
   }
 
   #model(): FirewallInstance {

@@ -10,6 +10,8 @@ export interface Timings {
   readonly settleMs: number;
   /** How often is looked for what is over. */
   readonly tickMs: number;
+  /** How long an instance of an older epoch may finish what it knows, once a newer one is active in this domain. */
+  readonly fencedMs: number;
   readonly idleTimes: IdleTimes;
 }
 
@@ -17,5 +19,6 @@ export const DEFAULT_TIMINGS: Timings = {
   generationMs: 15_000,
   settleMs: 1_000,
   tickMs: 250,
+  fencedMs: 1_000,
   idleTimes: DEFAULT_IDLE_TIMES,
 };

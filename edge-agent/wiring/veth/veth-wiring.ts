@@ -164,7 +164,8 @@ class VethWires implements Wires {
   outerLinks(): string {
     return [this.outer.terminalSide, this.outer.networkSide]
       .flatMap((name) => [
-        `link add ${name} mtu ${MTU} addrgenmode none type veth peer name ${waiting(name)} mtu ${MTU} addrgenmode none`,
+        `link add ${name} mtu ${MTU} type veth peer name ${waiting(name)} mtu ${MTU}`,
+        `link set ${name} addrgenmode none`,
         `link set ${name} up`,
       ])
       .join('\n');
@@ -187,7 +188,15 @@ class VethWires implements Wires {
   async join(compartment: Compartment, terminal: Terminal): Promise<void> {
     await explained(async () => {
       await compartment.run(IP, ['-batch', '-'], { input: bridgeLinks() });
-      await compartment.run(BRIDGE, ['fdb', 'add', terminal.mac, 'dev', INNER.terminalSide, 'master', 'static']);
+      await compartment.run(BRIDGE, [
+        'fdb',
+        'add',
+        terminal.mac,
+        'dev',
+        INNER.terminalSide,
+        'master',
+        'static',
+      ]);
     });
   }
 
@@ -215,9 +224,11 @@ class VethWires implements Wires {
 function bridgeLinks(): string {
   const { bridge, terminalSide, networkSide } = INNER;
   return [
-    `link add ${bridge} mtu ${MTU} addrgenmode none type bridge stp_state 0 mcast_snooping 0`,
-    `link set ${terminalSide} addrgenmode none master ${bridge}`,
-    `link set ${networkSide} addrgenmode none master ${bridge}`,
+    `link add ${bridge} mtu ${MTU} type bridge stp_state 0 mcast_snooping 0`,
+    // Each in a command of its own: in one with "up" it comes too late.
+    ...[terminalSide, networkSide, bridge].map((name) => `link set ${name} addrgenmode none`),
+    `link set ${terminalSide} master ${bridge}`,
+    `link set ${networkSide} master ${bridge}`,
     `link set ${terminalSide} type bridge_slave learning off flood off`,
     `link set ${networkSide} type bridge_slave learning off flood on`,
     ...[terminalSide, networkSide, bridge].map((name) => `link set ${name} up`),

@@ -1,0 +1,89 @@
+/**
+ * What can go wrong with a live switch. Every error says which switch, and what it was doing.
+ */
+import { type ErrorMessage, errorName, type FlowMod, type GroupMod } from '../openflow/index.js';
+
+export type SwitchErrorCode =
+  /** The connection is gone, or was closed here. */
+  | 'closed'
+  /** A request was not answered in time. */
+  | 'timeout'
+  /** The switch has not been heard of for too long. */
+  | 'dead'
+  /** It reads slower than it is written to. */
+  | 'backpressure'
+  /** It said something that it must not say here. */
+  | 'protocol'
+  /** It doesn't speak OpenFlow 1.3. */
+  | 'version'
+  /** The same switch has connected again. */
+  | 'replaced'
+  /** An answer larger than what is kept. */
+  | 'too-large';
+
+export class SwitchError extends Error {
+  override readonly name = 'SwitchError';
+  constructor(
+    readonly code: SwitchErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+}
+
+/** The switch refused something: its error message, by name. */
+export class OpenFlowError extends Error {
+  override readonly name = 'OpenFlowError';
+  readonly code = 'openflow-error';
+  /** `OFPET_BAD_MATCH`, … */
+  readonly errorType: string;
+  /** `OFPBMC_BAD_PREREQ`, … */
+  readonly errorCode: string;
+  constructor(
+    what: string,
+    readonly answer: ErrorMessage,
+  ) {
+    const named = errorName(answer.errorType, answer.code, answer.experimenter);
+    super(`the switch refused ${what}: ${named.code} (${named.type})`);
+    this.errorType = named.type;
+    this.errorCode = named.code;
+  }
+}
+
+export interface BundleFailure {
+  /** Place in what was given to `bundle`. */
+  readonly index: number;
+  readonly mod: FlowMod | GroupMod;
+  readonly error: OpenFlowError;
+}
+
+/** Nothing of a bundle was done. `failures` names what the switch didn't like; it is empty when the bundle as a whole failed (`cause`). */
+export class BundleError extends Error {
+  override readonly name = 'BundleError';
+  readonly code = 'bundle-failed';
+  constructor(
+    readonly failures: readonly BundleFailure[],
+    count: number,
+    options: { cause: unknown },
+  ) {
+    const shown = failures
+      .slice(0, 3)
+      .map(({ index, mod, error }) => `#${index} ${describe(mod)}: ${error.errorCode}`)
+      .join('; ');
+    const more = failures.length > 3 ? ` and ${failures.length - 3} more` : '';
+    const why = failures.length > 0 ? `${shown}${more}` : (options.cause as Error).message;
+    super(`a bundle of ${count} changes was refused and none of it done: ${why}`, options);
+  }
+}
+
+function describe(mod: FlowMod | GroupMod): string {
+  const shown =
+    mod.type === 'flow_mod'
+      ? { table: mod.table, priority: mod.priority, match: mod.match, instructions: mod.instructions }
+      : { group: mod.group, buckets: mod.buckets };
+  const text = JSON.stringify(shown, (_, value: unknown) =>
+    typeof value === 'bigint' ? `0x${value.toString(16)}` : value,
+  );
+  return `${mod.type} ${mod.command} ${text.slice(0, 400)}`;
+}

@@ -1,0 +1,242 @@
+/**
+ * One live switch. Made by OpenFlowListener when its handshake is complete, ended by `close` or by its connection; after that everything on
+ * it fails with SwitchError `closed`. A switch that comes back is a new object.
+ */
+import { EventEmitter } from 'node:events';
+import { type Dpid, dpid } from '../../shared/domain/domain.js';
+import {
+  type FeaturesReply,
+  type FlowMod,
+  type FlowRemovedMessage,
+  type FlowStats,
+  type GroupMod,
+  type Match,
+  type Message,
+  type MessageOf,
+  type MultipartReply,
+  type MultipartRequest,
+  OFPPC,
+  OFPPS,
+  OFPTT_ALL,
+  type PacketInMessage,
+  type PacketOutMessage,
+  type PortStatusMessage,
+  type Port as WirePort,
+} from '../openflow/index.js';
+import { sendBundle } from './bundle.js';
+import type { Connection } from './connection.js';
+import { type OpenFlowError, SwitchError, OpenFlowError as SwitchRefusal } from './errors.js';
+import type { Handshake } from './handshake.js';
+import type { Bounds } from './options.js';
+import { multipart, only } from './replies.js';
+
+export interface Port extends WirePort {
+  /** No carrier, or switched off. */
+  readonly linkDown: boolean;
+}
+
+export type PortChange = 'added' | 'modified' | 'deleted';
+
+export interface SwitchEvents {
+  packetIn: [message: PacketInMessage];
+  portStatus: [port: Port, change: PortChange];
+  flowRemoved: [message: FlowRemovedMessage];
+  /** An error of the switch that answers nothing which still waits. Unlike other emitters' it may go unheard. */
+  error: [error: OpenFlowError];
+  /** Once. Undefined when it was closed here without a reason. */
+  close: [reason: Error | undefined];
+}
+
+export interface RequestOptions {
+  readonly timeoutMs?: number;
+}
+
+/** Absent: don't filter. */
+export interface FlowFilter {
+  readonly table?: number;
+  readonly cookie?: bigint;
+  readonly cookieMask?: bigint;
+  /** Flows whose match is this or narrower. */
+  readonly match?: Match;
+  readonly outPort?: number;
+  readonly outGroup?: number;
+}
+
+/** Which reply answers which request. */
+const REPLY = {
+  echo_request: 'echo_reply',
+  features_request: 'features_reply',
+  get_config_request: 'get_config_reply',
+  barrier_request: 'barrier_reply',
+  role_request: 'role_reply',
+  bundle_control: 'bundle_control',
+} as const;
+type Asking = keyof typeof REPLY;
+
+const withLink = (port: WirePort): Port => ({
+  ...port,
+  linkDown: (port.state & OFPPS.LINK_DOWN) !== 0 || (port.config & OFPPC.PORT_DOWN) !== 0,
+});
+
+export class Switch extends EventEmitter<SwitchEvents> {
+  readonly dpid: Dpid;
+  readonly features: FeaturesReply;
+  /** `address:port` of its end of the connection. */
+  readonly peer: string;
+  private readonly portsByNumber = new Map<number, Port>();
+  private lastBundle = 0;
+  /** Bundles go out one after the other. */
+  private bundles: Promise<unknown> = Promise.resolve();
+
+  /** Only for OpenFlowListener. */
+  constructor(
+    private readonly connection: Connection,
+    private readonly bounds: Bounds,
+    { features, ports }: Handshake,
+  ) {
+    super();
+    this.dpid = dpid(features.datapathId);
+    this.features = features;
+    this.peer = connection.peer;
+    for (const port of ports) this.portsByNumber.set(port.number, withLink(port));
+  }
+
+  get closed(): boolean {
+    return this.connection.closed;
+  }
+
+  /** As the switch last told; by number. */
+  get ports(): ReadonlyMap<number, Port> {
+    return this.portsByNumber;
+  }
+
+  portNamed(name: string): Port | undefined {
+    for (const port of this.portsByNumber.values()) if (port.name === name) return port;
+    return undefined;
+  }
+
+  /** Sends and forgets: should the switch refuse it, an `error` event says so. */
+  send(message: Message): void {
+    this.connection.send(message);
+  }
+
+  packetOut(message: Omit<PacketOutMessage, 'type'>): void {
+    this.send({ type: 'packet_out', ...message });
+  }
+
+  /** The one reply to a message that has one. Fails with OpenFlowError (refused) or SwitchError. */
+  request<T extends Asking>(
+    message: MessageOf<T>,
+    options: RequestOptions = {},
+  ): Promise<MessageOf<(typeof REPLY)[T]>> {
+    const type: (typeof REPLY)[T] = REPLY[(message as { readonly type: T }).type];
+    return this.connection.request(message as Message, only(type), options.timeoutMs);
+  }
+
+  /** Everything sent before has been done by the switch. It may still take milliseconds to have effect in its datapath. */
+  async barrier(options: RequestOptions = {}): Promise<void> {
+    await this.request({ type: 'barrier_request' }, options);
+  }
+
+  /** Sends messages which have no reply and waits until the switch has done them. Fails with the first OpenFlowError about them. */
+  async confirm(messages: readonly Message[], options: RequestOptions = {}): Promise<void> {
+    let refused: OpenFlowError | undefined;
+    const unwatch: (() => void)[] = [];
+    try {
+      for (const message of messages) {
+        const xid = this.connection.requests.nextXid();
+        unwatch.push(
+          this.connection.requests.watch(xid, message.type, (error) => {
+            refused ??= error;
+          }),
+        );
+        this.connection.send(message, xid);
+      }
+      await this.barrier(options);
+    } finally {
+      for (const end of unwatch) end();
+    }
+    if (refused) throw refused;
+  }
+
+  /** All parts of an answer, in order. Fails with SwitchError `too-large` rather than fill the memory. */
+  multipart<T extends Exclude<MultipartRequest['type'], 'unknown'>>(
+    body: Extract<MultipartRequest, { readonly type: T }>,
+    options: RequestOptions = {},
+  ): Promise<Extract<MultipartReply, { readonly type: T }>[]> {
+    return this.connection.request(
+      { type: 'multipart_request', body },
+      multipart((body as { readonly type: T }).type, this.bounds.maxMultipartBytes),
+      options.timeoutMs,
+    );
+  }
+
+  /** The flows that the switch has, with counters. */
+  async flowStats(filter: FlowFilter = {}, options: RequestOptions = {}): Promise<FlowStats[]> {
+    const parts = await this.multipart(
+      { type: 'flow', ...filter, table: filter.table ?? OFPTT_ALL, match: filter.match ?? {} },
+      options,
+    );
+    return parts.flatMap((part) => part.flows);
+  }
+
+  /**
+   * Does all changes in order, or none. Fails with BundleError, which names the changes that the switch refused; with
+   * SwitchError when the connection ended, and then nobody knows.
+   */
+  bundle(mods: readonly (FlowMod | GroupMod)[], options: RequestOptions = {}): Promise<void> {
+    if (mods.length === 0) return Promise.resolve();
+    const mine = this.bundles.then(() => {
+      this.lastBundle = (this.lastBundle % 0xffffffff) + 1;
+      return sendBundle(
+        this.connection,
+        this.lastBundle,
+        mods,
+        options.timeoutMs ?? this.bounds.requestTimeoutMs,
+      );
+    });
+    this.bundles = mine.catch(() => {});
+    return mine;
+  }
+
+  /** May be called twice. Everything that waits fails, `close` is emitted. */
+  close(reason?: Error): void {
+    this.connection.close(reason);
+  }
+
+  /** Only for OpenFlowListener: a message that answers no request. */
+  receive(message: Message): void {
+    switch (message.type) {
+      case 'packet_in':
+        this.emit('packetIn', message);
+        break;
+      case 'port_status':
+        this.changePort(message);
+        break;
+      case 'flow_removed':
+        this.emit('flowRemoved', message);
+        break;
+      case 'error':
+        if (this.listenerCount('error') > 0)
+          this.emit('error', new SwitchRefusal('something that was sent before', message));
+        break;
+      case 'hello':
+        this.close(new SwitchError('protocol', `switch ${this.dpid} said hello twice`));
+        break;
+      default:
+        // Late replies of requests that were given up, and what this controller doesn't know.
+        break;
+    }
+  }
+
+  private changePort({ reason, port: wire }: PortStatusMessage): void {
+    const known = this.portsByNumber.has(wire.number);
+    const port = withLink(wire);
+    if (reason === 'delete') {
+      if (this.portsByNumber.delete(wire.number)) this.emit('portStatus', port, 'deleted');
+      return;
+    }
+    this.portsByNumber.set(wire.number, port);
+    this.emit('portStatus', port, known ? 'modified' : 'added');
+  }
+}

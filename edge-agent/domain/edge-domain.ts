@@ -1,0 +1,253 @@
+/**
+ * The edge domain: instances that are iptables firewalls in compartments beside an Open vSwitch bridge.
+ *
+ * It keeps instances by terminal and epoch and lets an old epoch do nothing; calls for one terminal run one after another. What an instance is, is instance.ts.
+ */
+import { KeyedQueue } from '../../shared/channel/keyed-queue.js';
+import {
+  type Capabilities,
+  type Domain,
+  DomainError,
+  type Ends,
+  type Health,
+  type InstanceId,
+} from '../../shared/domain/domain.js';
+import type { Policy } from '../../shared/firewall/policy.js';
+import type { Delta, Epoch, FirewallState, Snapshot } from '../../shared/firewall/state.js';
+import { CommandError } from '../../shared/runtime/command.js';
+import type { Log } from '../../shared/runtime/log.js';
+import type { InstanceRuntime } from '../runtime/runtime.js';
+import type { Wiring } from '../wiring/wiring.js';
+import { Instance } from './instance.js';
+
+export interface EdgeDomainOptions {
+  readonly name: string;
+  readonly runtime: InstanceRuntime;
+  readonly wiring: Wiring;
+  readonly log: Log;
+  /** A longer lease is taken for one of this many ms. Default 60,000. */
+  readonly maxLeaseMs?: number;
+  /** A longer drain is taken for one of this many ms. Default 600,000. */
+  readonly maxDrainMs?: number;
+  /** Loaded connections are kept at least this many seconds without a packet: on a standby they meet none. Default 120. */
+  readonly standbySeconds?: number;
+}
+
+const DEFAULT_MAX_LEASE_MS = 60_000;
+const DEFAULT_MAX_DRAIN_MS = 600_000;
+const DEFAULT_STANDBY_SECONDS = 120;
+
+export class EdgeDomain implements Domain {
+  readonly name: string;
+  readonly #instances = new Map<string, Map<Epoch, Instance>>();
+  /** The highest epoch that a call named, by terminal. */
+  readonly #seen = new Map<string, Epoch>();
+  readonly #queue = new KeyedQueue();
+  #closing: Promise<void> | undefined;
+
+  private constructor(private readonly options: EdgeDomainOptions) {
+    this.name = options.name;
+  }
+
+  /**
+   * Starts with nothing: what an earlier life of the agent left is removed, as nobody filters by it any more. When Docker or the bridge
+   * are not there yet the domain starts all the same; `health` and every `prepare` say what is missing.
+   */
+  static async start(options: EdgeDomainOptions): Promise<EdgeDomain> {
+    const domain = new EdgeDomain(options);
+    const { runtime, wiring, log } = options;
+    for (const part of [runtime, wiring]) {
+      await part
+        .removeLeftovers()
+        .catch((error: unknown) =>
+          log.warn({ err: error }, 'leftovers of an earlier run could not be removed'),
+        );
+    }
+    const { ok, problem } = await domain.health();
+    if (!ok) log.warn({ problem }, 'not ready');
+    return domain;
+  }
+
+  async capabilities(): Promise<Capabilities> {
+    return { implementation: 'iptables', serves: [await this.options.wiring.check()] };
+  }
+
+  prepare(snapshot: Snapshot, epoch: Epoch): Promise<Ends> {
+    const id: InstanceId = { terminal: snapshot.terminal.name, epoch };
+    return this.#call(id, async () => {
+      const before = this.#instances.get(id.terminal)?.get(epoch);
+      if (before && before.broken === undefined) return before.ends;
+      if (before) await this.#remove(before);
+      const started = performance.now();
+      const instance = await Instance.create(id, snapshot, {
+        runtime: this.options.runtime,
+        wiring: this.options.wiring,
+        log: this.options.log,
+        enqueue: (act) => this.#enqueue(id.terminal, act),
+        standbySeconds: this.options.standbySeconds ?? DEFAULT_STANDBY_SECONDS,
+      });
+      const instances = this.#instances.get(id.terminal) ?? new Map<Epoch, Instance>();
+      this.#instances.set(id.terminal, instances.set(epoch, instance));
+      this.options.log.info(
+        { ...id, connections: snapshot.connections.length, ms: Math.round(performance.now() - started) },
+        'prepared',
+      );
+      return instance.ends;
+    });
+  }
+
+  apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
+    return this.#call(id, () => this.#instance(id).apply(deltas));
+  }
+
+  setPolicy(id: InstanceId, policy: Policy): Promise<void> {
+    return this.#call(id, () => this.#instance(id).setPolicy(policy));
+  }
+
+  activate(id: InstanceId, leaseMs: number): Promise<void> {
+    return this.#call(id, async () => {
+      const instance = this.#instance(id);
+      // Who sees a higher epoch admits nothing any more.
+      for (const older of this.#of(id.terminal)) {
+        if (older.id.epoch < id.epoch) await older.fence();
+      }
+      await instance.activate(Math.min(leaseMs, this.options.maxLeaseMs ?? DEFAULT_MAX_LEASE_MS));
+    });
+  }
+
+  drain(id: InstanceId, drainMs: number): Promise<void> {
+    const ms = Math.min(drainMs, this.options.maxDrainMs ?? DEFAULT_MAX_DRAIN_MS);
+    return this.#call(id, () => this.#instance(id).drain(ms));
+  }
+
+  /** Of any epoch, also one that is not known: then there is nothing to remove. */
+  retire(id: InstanceId): Promise<void> {
+    return this.#queued(id.terminal, async () => {
+      const instance = this.#instances.get(id.terminal)?.get(id.epoch);
+      if (instance) await this.#remove(instance);
+    });
+  }
+
+  export(id: InstanceId): Promise<FirewallState> {
+    return this.#call(id, () => this.#instance(id).export());
+  }
+
+  async *changes(
+    id: InstanceId,
+    fromSequence: number,
+    signal: AbortSignal,
+  ): AsyncGenerator<readonly Delta[]> {
+    this.#notStale(id);
+    yield* this.#instance(id).changes(fromSequence, signal);
+  }
+
+  async health(): Promise<Health> {
+    const all = [...this.#instances.keys()].flatMap((terminal) => this.#of(terminal));
+    const instances = all.map(({ id, role }) => ({ ...id, role }));
+    const checks = await Promise.allSettled([this.options.runtime.check(), this.options.wiring.check()]);
+    const problems = [
+      ...checks.flatMap((check) => (check.status === 'rejected' ? [textOf(check.reason)] : [])),
+      ...all.flatMap(({ id, broken }) =>
+        broken === undefined ? [] : [`the instance of ${id.terminal} (epoch ${id.epoch}): ${broken}`],
+      ),
+    ];
+    return problems.length === 0
+      ? { ok: true, instances }
+      : { ok: false, problem: problems.join('; '), instances };
+  }
+
+  /** Removes all instances: without an agent nobody renews their leases. May be called twice. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const removals = [...this.#instances.keys()].map((terminal) =>
+      this.#queue.run(terminal, async () => {
+        for (const instance of this.#of(terminal)) await this.#remove(instance);
+      }),
+    );
+    const failed = (await Promise.allSettled(removals)).find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
+  /** A call in the terminal's queue, fenced by its epoch. */
+  #call<T>(id: InstanceId, act: () => Promise<T>): Promise<T> {
+    return this.#queued(id.terminal, async () => {
+      this.#notStale(id);
+      this.#seen.set(
+        id.terminal,
+        id.epoch > (this.#seen.get(id.terminal) ?? 0) ? id.epoch : (this.#seen.get(id.terminal) ?? id.epoch),
+      );
+      return act();
+    });
+  }
+
+  #queued<T>(terminal: string, act: () => Promise<T>): Promise<T> {
+    if (this.#closing) {
+      return Promise.reject(
+        new DomainError('unreachable', `the agent of ${this.name} is closing: start it again`),
+      );
+    }
+    return this.#queue.run(terminal, async () => {
+      try {
+        return await act();
+      } catch (error) {
+        throw asDomainError(error);
+      }
+    });
+  }
+
+  #enqueue(terminal: string, act: () => Promise<void>): void {
+    this.#queue
+      .run(terminal, act)
+      .catch((error: unknown) =>
+        this.options.log.error({ err: error, terminal }, 'an instance could not be changed'),
+      );
+  }
+
+  #notStale(id: InstanceId): void {
+    const seen = this.#seen.get(id.terminal);
+    if (seen === undefined || id.epoch >= seen) return;
+    // An older instance that is still here goes on being read and drained until it is retired.
+    if (this.#instances.get(id.terminal)?.has(id.epoch)) return;
+    throw new DomainError(
+      'stale-epoch',
+      `epoch ${id.epoch} of ${id.terminal} is over, ${seen} is the present one: ask for the terminal's state again`,
+    );
+  }
+
+  #of(terminal: string): readonly Instance[] {
+    return [...(this.#instances.get(terminal)?.values() ?? [])];
+  }
+
+  #instance(id: InstanceId): Instance {
+    const instance = this.#instances.get(id.terminal)?.get(id.epoch);
+    if (!instance) {
+      throw new DomainError(
+        'no-instance',
+        `${this.name} has no instance of ${id.terminal} in epoch ${id.epoch}: prepare one`,
+      );
+    }
+    return instance;
+  }
+
+  /** It stays known until everything is gone, so that a retirement that failed can be repeated. */
+  async #remove(instance: Instance): Promise<void> {
+    await instance.close();
+    const instances = this.#instances.get(instance.id.terminal);
+    instances?.delete(instance.id.epoch);
+    if (instances?.size === 0) this.#instances.delete(instance.id.terminal);
+  }
+}
+
+function asDomainError(error: unknown): DomainError {
+  if (error instanceof DomainError) return error;
+  const message = error instanceof CommandError || error instanceof Error ? error.message : String(error);
+  return new DomainError('refused', message, { cause: error });
+}
+
+function textOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

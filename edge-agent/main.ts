@@ -1,0 +1,60 @@
+#!/usr/bin/env node
+/**
+ * paguro-agent: runs personal firewalls beside an Open vSwitch bridge, for the controller that it dials.
+ */
+import { Command } from 'commander';
+import { serveDomain } from '../shared/channel/index.js';
+import { Lifetime, untilStopped } from '../shared/runtime/lifetime.js';
+import { createLog } from '../shared/runtime/log.js';
+import { loadYaml } from '../shared/runtime/yaml-config.js';
+import { type AgentConfig, agentConfigSchema } from './config.js';
+import { EdgeDomain } from './domain/edge-domain.js';
+import { DockerRuntime } from './runtime/docker/docker-runtime.js';
+import { VethWiring } from './wiring/veth/veth-wiring.js';
+
+async function start(config: AgentConfig): Promise<number> {
+  const log = createLog(`paguro-agent ${config.name}`);
+  const lifetime = new Lifetime();
+  const domain = lifetime.own(
+    'the edge domain',
+    await EdgeDomain.start({
+      name: config.name,
+      runtime: new DockerRuntime({
+        agent: config.name,
+        socketPath: config.docker.socket,
+        cacheDirectory: config.docker.cache,
+        image: config.docker.image,
+        log,
+      }),
+      wiring: new VethWiring({
+        agent: config.name,
+        bridge: config.bridge,
+        database: config.ovsDatabase,
+        log,
+      }),
+      log,
+      maxLeaseMs: config.lease.maxMs,
+      maxDrainMs: config.drain.maxMs,
+    }),
+  );
+  try {
+    lifetime.own('the channel', serveDomain({ url: config.controller, domain, log }));
+  } catch (error) {
+    await lifetime.close();
+    throw error;
+  }
+  log.info({ bridge: config.bridge, controller: config.controller }, 'started');
+  return untilStopped(lifetime, log);
+}
+
+const program = new Command('paguro-agent')
+  .description('Runs personal firewalls as iptables in containers beside an Open vSwitch bridge.')
+  .requiredOption('--config <file>', 'the configuration file (YAML)')
+  .action(async ({ config }: { config: string }) => {
+    process.exitCode = await start((await loadYaml(config, agentConfigSchema)).data);
+  });
+
+program.parseAsync().catch((error: unknown) => {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
+});
