@@ -112,7 +112,17 @@ const fileSchema = z.strictObject({
   /** Path of a Unix socket for the API, too; relative to the file. */
   socket: z.string().min(1).max(100).optional(),
   switches: z
-    .array(z.strictObject({ name, dpid: dpidSchema }))
+    .array(
+      z.strictObject({
+        name,
+        dpid: dpidSchema,
+        /**
+         * terminals: ports that are no links are closed to everything until a terminal is seen there. any: hosts that are no terminals
+         * may be there, too; then whoever has a port can pretend to be such a host.
+         */
+        access: z.enum(['any', 'terminals']).default('any'),
+      }),
+    )
     .min(1)
     .max(256),
   links: z
@@ -166,7 +176,11 @@ export interface ControllerConfig {
   readonly openflow: ListenAddress;
   readonly channel: ListenAddress;
   readonly http: ListenAddress & { readonly socket?: string };
-  readonly switches: readonly { readonly name: string; readonly dpid: Dpid }[];
+  readonly switches: readonly {
+    readonly name: string;
+    readonly dpid: Dpid;
+    readonly access: 'any' | 'terminals';
+  }[];
   /** Links between switches, which are trunks. */
   readonly links: readonly (readonly [PortRef, PortRef])[];
   readonly terminals: readonly ConfiguredTerminal[];

@@ -58,6 +58,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       { dpid: dpidOf(a.switch), port: a.port },
       { dpid: dpidOf(b.switch), port: b.port },
     ]),
+    new Set(config.switches.flatMap(({ dpid, access }) => (access === 'terminals' ? [dpid] : []))),
   );
   const numbers = new InstanceNumbers();
   const transfers = new TransferCounts();
@@ -150,6 +151,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     config,
     domains,
     coordinator,
+    placement,
     events,
     isConnected: (dpid) => core.switch(dpid) !== undefined,
     attachment: (terminal) => firewall.registry.attachment(terminal),

@@ -3,6 +3,7 @@
  * a domain comes back, the firewall is placed or moved there. A handover that could not be done is undone and told of; the terminal's
  * traffic is hauled to where its firewall is meanwhile.
  */
+import type { PlacementMode } from '../shared/api/schema.js';
 import type { Dpid } from '../shared/domain/domain.js';
 import type { Log } from '../shared/runtime/log.js';
 import type { Coordinator, HandoverOrder } from './handover/coordinator.js';
@@ -20,8 +21,18 @@ export interface PlacementOptions {
 export class Placement {
   readonly #under = new Map<string, Promise<void>>();
   readonly #again = new Set<string>();
+  readonly #staying = new Set<string>();
 
   constructor(readonly options: PlacementOptions) {}
+
+  get(terminal: string): PlacementMode {
+    return this.#staying.has(terminal) ? 'stay' : 'follow';
+  }
+
+  set(terminal: string, mode: PlacementMode): void {
+    if (mode === 'stay') this.#staying.add(terminal);
+    else if (this.#staying.delete(terminal)) this.#consider(terminal, []);
+  }
 
   /** The terminal has been attached; `before` are the phases that this took. */
   attached(terminal: string, before: NonNullable<HandoverOrder['before']>): void {
@@ -64,6 +75,7 @@ export class Placement {
     const domain = at && servedBy.get(at.dpid);
     if (domain === undefined || record.active?.domain.name === domain) return;
     if (!record.active) await coordinator.place(terminal, domain);
-    else await coordinator.handover(terminal, { to: domain, cause: 'attachment', before }).report;
+    else if (!this.#staying.has(terminal))
+      await coordinator.handover(terminal, { to: domain, cause: 'attachment', before }).report;
   }
 }

@@ -7,6 +7,7 @@ import {
   type DomainStatus,
   type HandoverReport,
   MAX_HANDOVERS,
+  type PlacementMode,
   type Status,
   type TerminalStatus,
 } from '../shared/api/schema.js';
@@ -18,6 +19,7 @@ import type { ControllerConfig } from './config.js';
 import type { EventBus } from './event-bus.js';
 import { type Coordinator, HandoverError } from './handover/coordinator.js';
 import type { ControllerService, StartedHandover } from './http/service.js';
+import type { Placement } from './placement.js';
 import type { Attachment } from './steering/view.js';
 
 export interface ServiceParts {
@@ -25,6 +27,7 @@ export interface ServiceParts {
   readonly config: ControllerConfig;
   readonly domains: ReadonlyMap<string, Domain>;
   readonly coordinator: Coordinator;
+  readonly placement: Placement;
   readonly events: EventBus;
   isConnected(dpid: Dpid): boolean;
   attachment(terminal: string): Attachment | undefined;
@@ -72,18 +75,24 @@ export class Service implements ControllerService {
   }
 
   state(terminal: string): Promise<FirewallState> {
-    return translated(() => this.parts.coordinator.state(terminal));
+    return inApiWords(() => this.parts.coordinator.state(terminal));
   }
 
   setPolicy(terminal: string, policy: Policy): Promise<void> {
-    return translated(() => this.parts.coordinator.setPolicy(terminal, policy));
+    return inApiWords(() => this.parts.coordinator.setPolicy(terminal, policy));
+  }
+
+  setPlacement(terminal: string, placement: PlacementMode): void {
+    // Fails for a terminal that there is not.
+    inApiWords(() => this.parts.coordinator.record(terminal));
+    this.parts.placement.set(terminal, placement);
   }
 
   handover(
     terminal: string,
     { to, omitConnections }: { to: string; omitConnections: boolean },
-  ): Promise<StartedHandover> {
-    return translated(async () =>
+  ): StartedHandover {
+    return inApiWords(() =>
       this.parts.coordinator.handover(terminal, { to, omitConnections, cause: 'demand' }),
     );
   }
@@ -125,15 +134,16 @@ export class Service implements ControllerService {
         : null,
       active: record.active ? { domain: record.active.domain.name, epoch: record.active.id.epoch } : null,
       instances,
+      placement: this.parts.placement.get(terminal.name),
       handover: record.handover ?? null,
     };
   }
 }
 
 /** The coordinator's errors as those of the API: the words are the same. */
-async function translated<T>(task: () => Promise<T>): Promise<T> {
+function inApiWords<T>(task: () => T): T {
   try {
-    return await task();
+    return task();
   } catch (error) {
     if (error instanceof HandoverError) throw new ApiError(error.code, error.message, { cause: error });
     throw error;

@@ -1,9 +1,10 @@
 /**
  * The command line: `paguro controller` runs the controller, every other command asks one that runs.
  */
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { DEFAULT_API, parseApiAddress } from '../../shared/api/address.js';
 import { ApiClient } from '../../shared/api/client.js';
+import { type PlacementMode, placementSchema } from '../../shared/api/schema.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import { MAX_POLICY_BYTES, parsePolicy } from '../../shared/firewall/policy-file.js';
 import { shadowedRules } from '../../shared/firewall/shadow.js';
@@ -48,7 +49,7 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
     .description("A user's personal firewall that moves, live, between networks")
     .addOption(
       new Option('--api <address>', 'where the controller answers: a URL, or unix:PATH')
-        .default(terminal.env.PAGURO_API ?? DEFAULT_API, `PAGURO_API, or ${DEFAULT_API}`)
+        .default(terminal.env.PAGURO_API || DEFAULT_API, `PAGURO_API, or ${DEFAULT_API}`)
         .argParser(apiAddress),
     )
     .exitOverride()
@@ -103,6 +104,19 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
       if (options.json) json(report);
       else print(renderReport(report));
       if (report.outcome !== 'done') exit(EXIT.failed);
+    });
+
+  program
+    .command('placement')
+    .description('does a firewall follow its terminal by itself, or stay until "paguro handover"?')
+    .argument('<terminal>')
+    .addArgument(new Argument('<placement>').choices(placementSchema.options))
+    .action(async (name: string, placement: PlacementMode) => {
+      const api = client();
+      await withKnownNames(api, () => api.setPlacement(name, placement, signal));
+      print(
+        placement === 'follow' ? `${name}'s firewall follows it` : `${name}'s firewall stays where it is`,
+      );
     });
 
   program
@@ -161,7 +175,6 @@ async function runController(file: string): Promise<number> {
     const message = error instanceof Error ? error.message : String(error);
     throw new Failed(`the controller did not start: ${message}`, { cause: error });
   }
-  log.info({ http: config.http, openflow: config.openflow, channel: config.channel }, 'listening');
   return await stopped;
 }
 

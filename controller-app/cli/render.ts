@@ -26,8 +26,8 @@ export function renderStatus(status: Status): string {
     ]),
   );
   const terminals = table(
-    ['TERMINAL', 'ATTACHED AT', 'ACTIVE IN', 'EPOCH', 'POLICY', 'OTHER INSTANCES'],
-    status.terminals.map(({ name, attachment, active, policy, instances, handover }) => {
+    ['TERMINAL', 'ATTACHED AT', 'ACTIVE IN', 'EPOCH', 'POLICY', 'PLACEMENT', 'OTHER INSTANCES'],
+    status.terminals.map(({ name, attachment, active, policy, placement, instances, handover }) => {
       const others = instances.filter(({ role }) => role !== 'active');
       const shown = others.map(({ domain, epoch, role }) => `${role} in ${domain} (epoch ${epoch})`);
       return [
@@ -36,6 +36,7 @@ export function renderStatus(status: Status): string {
         active === null ? 'nowhere' : active.domain,
         active === null ? '-' : String(active.epoch),
         policy,
+        placement,
         [...shown, ...(handover === null ? [] : ['handover under way'])].join(', ') || '-',
       ];
     }),

@@ -146,6 +146,7 @@ export class Coordinator {
   /** Puts a policy in force in the active instance. A handover under way goes first. */
   setPolicy(terminal: string, policy: Policy): Promise<void> {
     const record = this.record(terminal);
+    this.#activeOf(record);
     return record.enqueue(async () => {
       const { domain, id } = this.#activeOf(record);
       await domain.setPolicy(id, policy);
@@ -153,7 +154,8 @@ export class Coordinator {
     });
   }
 
-  async state(terminal: string): Promise<FirewallState> {
+  /** Throws a HandoverError when there is no such terminal, or no firewall of it. */
+  state(terminal: string): Promise<FirewallState> {
     const { domain, id } = this.#activeOf(this.record(terminal));
     return domain.export(id);
   }

@@ -1,7 +1,7 @@
 /**
  * Server-sent events to clients: so many at a time, and none holds more than the kernel's buffers and the service's queue.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { ApiError } from '../../shared/api/errors.js';
 import { formatEvent, HEARTBEAT } from '../../shared/api/sse.js';
 import type { Log } from '../../shared/runtime/log.js';
@@ -33,10 +33,9 @@ export class EventStreams {
   }
 
   /** Writes events until the client goes, is too slow, or this is closed. The head goes out when the service listens for this client. */
-  serve(request: IncomingMessage, response: ServerResponse): void {
+  serve(response: ServerResponse): void {
     const stop = new AbortController();
     this.#open.add(stop);
-    request.on('close', () => stop.abort());
     response.on('close', () => stop.abort());
     response.on('error', () => stop.abort());
     this.#pump(response, stop)

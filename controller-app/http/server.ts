@@ -115,15 +115,20 @@ function createApi(
     await service.setPolicy(terminalOf(request.params), policy);
     return { policy: policy.name };
   });
+  app.put(ROUTES.setPlacement.path, async (request) => {
+    const { placement } = checked(ROUTES.setPlacement.body, request.body);
+    service.setPlacement(terminalOf(request.params), placement);
+    return { placement };
+  });
   app.post(ROUTES.handover.path, async (request, reply) => {
     const { wait, ...wanted } = checked(ROUTES.handover.body, request.body);
     const started = await service.handover(terminalOf(request.params), wanted);
     return wait ? await started.report : reply.code(202).send({ id: started.id });
   });
-  app.get(EVENTS_PATH, (request, reply) => {
+  app.get(EVENTS_PATH, (_request, reply) => {
     streams.admit();
     reply.hijack();
-    streams.serve(request.raw, reply.raw);
+    streams.serve(reply.raw);
   });
   return app;
 }

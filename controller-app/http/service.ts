@@ -5,6 +5,7 @@ import type {
   ApiEvent,
   HandoverReport,
   HandoverRequest,
+  PlacementMode,
   Status,
   TerminalStatus,
 } from '../../shared/api/schema.js';
@@ -24,6 +25,8 @@ export interface ControllerService {
   state(terminal: string): Promise<FirewallState>;
   /** Puts the policy in force in the active instance. `unknown-terminal`, `no-instance`, `busy`. */
   setPolicy(terminal: string, policy: Policy): Promise<void>;
+  /** `follow` looks at once whether the firewall is where it should be. `unknown-terminal`. */
+  setPlacement(terminal: string, placement: PlacementMode): void;
   /** Begins a handover. `unknown-terminal`, `unknown-domain`, `no-instance`, `busy`, `already-there`. */
   handover(
     terminal: string,

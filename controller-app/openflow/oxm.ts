@@ -27,6 +27,8 @@ interface Kind<T> extends Codec<T> {
   readonly bytes: number;
   full(mask: T): boolean;
   none(mask: T): boolean;
+  /** Written where a mask of all bits would say more than the field has. */
+  readonly exact?: T;
 }
 
 interface Field<T = unknown> {
@@ -167,8 +169,8 @@ const FIELDS = {
   reg13: nicira(13, word),
   reg14: nicira(14, word),
   reg15: nicira(15, word),
-  /** Bits of CT_STATE. */
-  ct_state: nicira(105, word),
+  /** Bits of CT_STATE. Open vSwitch refuses a mask of bits that it doesn't know, and in packet-ins sends the mask of those it does. */
+  ct_state: nicira(105, { ...uint(4, 8), exact: 0xff }),
   ct_zone: nicira(106, half),
   ct_mark: nicira(107, word),
   ct_label: nicira(108, bigint(2)),
@@ -272,7 +274,7 @@ function isMasked(value: unknown): value is Masked<unknown> {
 function writeKnown(w: Writer, field: Named, given: unknown): void {
   const masked = isMasked(given) ? given : undefined;
   if (masked && field.kind.none(masked.mask)) return;
-  const mask = masked && !field.kind.full(masked.mask) ? masked.mask : undefined;
+  const mask = masked && !field.kind.full(masked.mask) ? masked.mask : field.kind.exact;
   const hasMask = mask === undefined ? 0 : 1;
   w.u16(field.class);
   w.u8((field.field << 1) | hasMask);

@@ -26,9 +26,10 @@ export const FIREWALL_CT = {
   known: 25_000,
   announce: 24_900,
   related: 24_000,
+  /** Above the policy: a rule without ports would match them, and must not decide on them. */
+  laterFragment: 21_000,
   /** The first rule of the policy; each further one is one lower, the defaults are last: 20,000 to 19,000. */
   policy: 20_000,
-  laterFragment: 10_000,
   /** A draining instance hands on what it does not know. */
   handOn: 5_000,
 } as const;

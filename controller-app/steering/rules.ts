@@ -94,6 +94,7 @@ export function steeringRules(
 class SwitchSteering {
   readonly #ports: ReadonlyMap<string, number>;
   readonly #trunks: readonly number[];
+  /** Ports where hosts that are no terminals may be. */
   readonly #hostPorts: readonly number[];
 
   constructor(
@@ -112,6 +113,7 @@ class SwitchSteering {
     this.#hostPorts = [...this.#ports].flatMap(([name, number]) =>
       notHosts.has(name) || isEndPort(name) || attached.has(number) || number > OFPP.MAX ? [] : [number],
     );
+    if (topology.terminalsOnly.has(dpid)) this.#hostPorts = [];
   }
 
   /** What does not depend on one terminal: hosts, trunks, flooding. */

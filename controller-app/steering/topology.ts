@@ -16,6 +16,8 @@ export class Topology {
   constructor(
     readonly switches: readonly Dpid[],
     links: readonly (readonly [TrunkEnd, TrunkEnd])[],
+    /** Switches whose ports, but for trunks, are closed until a terminal is seen there. */
+    readonly terminalsOnly: ReadonlySet<Dpid> = new Set(),
   ) {
     for (const dpid of switches) this.#trunks.set(dpid, new Set());
     for (const end of links.flat()) this.#trunks.get(end.dpid)?.add(end.port);

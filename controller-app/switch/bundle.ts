@@ -7,10 +7,17 @@
  * Open vSwitch drops a change that it can't read and would commit the others: so nothing is committed before the reply to close has come
  * without an error before it. Changes that it refuses at commit it names by the xid of their add.
  */
-import type { BundledMessage, FlowMod, GroupMod, Message, MessageOf } from '../openflow/index.js';
-import { OFPBF } from '../openflow/index.js';
+import {
+  type BundledMessage,
+  type FlowMod,
+  type GroupMod,
+  type Message,
+  type MessageOf,
+  OFPBF,
+  OpenFlowEncodeError,
+} from '../openflow/index.js';
 import type { Connection } from './connection.js';
-import { BundleError, type BundleFailure } from './errors.js';
+import { BundleError, type BundleFailure, OpenFlowError, SwitchError } from './errors.js';
 import { only } from './replies.js';
 
 const FLAGS = OFPBF.ATOMIC | OFPBF.ORDERED;
@@ -46,9 +53,14 @@ export async function sendBundle(
     committing = true;
     await control('commit_request');
   } catch (cause) {
-    if (connection.closed) throw cause;
+    // Cut off, or no answer to the commit: it may have been done.
+    if (connection.closed || (committing && !(cause instanceof OpenFlowError))) throw cause;
+    const index = unwatch.length - 1;
+    const mod = mods[index];
+    if (cause instanceof OpenFlowEncodeError && mod) failures.push({ index, mod, error: cause });
     // After a refused commit the switch has forgotten the bundle by itself.
-    if (!committing) await control('discard_request').catch(() => {});
+    const discarded = committing ? undefined : control('discard_request').catch(() => {});
+    if (!(cause instanceof SwitchError)) await discarded;
     throw new BundleError(failures, mods.length, { cause });
   } finally {
     for (const end of unwatch) end();

@@ -1,7 +1,13 @@
 /**
  * What can go wrong with a live switch. Every error says which switch, and what it was doing.
  */
-import { type ErrorMessage, errorName, type FlowMod, type GroupMod } from '../openflow/index.js';
+import {
+  type ErrorMessage,
+  errorName,
+  type FlowMod,
+  type GroupMod,
+  type OpenFlowEncodeError,
+} from '../openflow/index.js';
 
 export type SwitchErrorCode =
   /** The connection is gone, or was closed here. */
@@ -55,7 +61,8 @@ export interface BundleFailure {
   /** Place in what was given to `bundle`. */
   readonly index: number;
   readonly mod: FlowMod | GroupMod;
-  readonly error: OpenFlowError;
+  /** The switch's answer; or why it could not even be written down. */
+  readonly error: OpenFlowError | OpenFlowEncodeError;
 }
 
 /** Nothing of a bundle was done. `failures` names what the switch didn't like; it is empty when the bundle as a whole failed (`cause`). */
@@ -69,7 +76,10 @@ export class BundleError extends Error {
   ) {
     const shown = failures
       .slice(0, 3)
-      .map(({ index, mod, error }) => `#${index} ${describe(mod)}: ${error.errorCode}`)
+      .map(
+        ({ index, mod, error }) =>
+          `#${index} ${describe(mod)}: ${error instanceof OpenFlowError ? error.errorCode : error.message}`,
+      )
       .join('; ');
     const more = failures.length > 3 ? ` and ${failures.length - 3} more` : '';
     const why = failures.length > 0 ? `${shown}${more}` : (options.cause as Error).message;

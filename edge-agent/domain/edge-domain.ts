@@ -3,6 +3,7 @@
  *
  * It keeps instances by terminal and epoch and lets an old epoch do nothing; calls for one terminal run one after another. What an instance is, is instance.ts.
  */
+import { z } from 'zod';
 import { KeyedQueue } from '../../shared/channel/keyed-queue.js';
 import {
   type Capabilities,
@@ -12,8 +13,14 @@ import {
   type Health,
   type InstanceId,
 } from '../../shared/domain/domain.js';
-import type { Policy } from '../../shared/firewall/policy.js';
-import type { Delta, Epoch, FirewallState, Snapshot } from '../../shared/firewall/state.js';
+import { type Policy, policySchema } from '../../shared/firewall/policy.js';
+import {
+  type Delta,
+  type Epoch,
+  type FirewallState,
+  firewallStateSchema,
+  type Snapshot,
+} from '../../shared/firewall/state.js';
 import { CommandError } from '../../shared/runtime/command.js';
 import type { Log } from '../../shared/runtime/log.js';
 import type { InstanceRuntime } from '../runtime/runtime.js';
@@ -36,11 +43,12 @@ export interface EdgeDomainOptions {
 const DEFAULT_MAX_LEASE_MS = 60_000;
 const DEFAULT_MAX_DRAIN_MS = 600_000;
 const DEFAULT_STANDBY_SECONDS = 120;
+const MAX_PROBLEM_TEXT = 2000;
 
 export class EdgeDomain implements Domain {
   readonly name: string;
   readonly #instances = new Map<string, Map<Epoch, Instance>>();
-  /** The highest epoch that a call named, by terminal. */
+  /** The highest epoch of which there was an instance, by terminal. */
   readonly #seen = new Map<string, Epoch>();
   readonly #queue = new KeyedQueue();
   #closing: Promise<void> | undefined;
@@ -72,12 +80,15 @@ export class EdgeDomain implements Domain {
     return { implementation: 'iptables', serves: [await this.options.wiring.check()] };
   }
 
-  prepare(snapshot: Snapshot, epoch: Epoch): Promise<Ends> {
+  async prepare(given: Snapshot, epoch: Epoch): Promise<Ends> {
+    const snapshot = valid(firewallStateSchema, given, 'snapshot');
     const id: InstanceId = { terminal: snapshot.terminal.name, epoch };
     return this.#call(id, async () => {
       const before = this.#instances.get(id.terminal)?.get(epoch);
       if (before && before.broken === undefined) return before.ends;
-      if (before) await this.#remove(before);
+      // No call reaches older instances any more. Those that packets still go through stay until there is another for them.
+      const useless = this.#of(id.terminal).filter(({ role, stopped }) => role === 'standby' || stopped);
+      for (const instance of before ? [before, ...useless] : useless) await this.#remove(instance);
       const started = performance.now();
       const instance = await Instance.create(id, snapshot, {
         runtime: this.options.runtime,
@@ -88,6 +99,7 @@ export class EdgeDomain implements Domain {
       });
       const instances = this.#instances.get(id.terminal) ?? new Map<Epoch, Instance>();
       this.#instances.set(id.terminal, instances.set(epoch, instance));
+      this.#seen.set(id.terminal, epoch);
       this.options.log.info(
         { ...id, connections: snapshot.connections.length, ms: Math.round(performance.now() - started) },
         'prepared',
@@ -100,16 +112,17 @@ export class EdgeDomain implements Domain {
     return this.#call(id, () => this.#instance(id).apply(deltas));
   }
 
-  setPolicy(id: InstanceId, policy: Policy): Promise<void> {
-    return this.#call(id, () => this.#instance(id).setPolicy(policy));
+  async setPolicy(id: InstanceId, given: Policy): Promise<void> {
+    const policy = valid(policySchema, given, 'policy');
+    await this.#call(id, () => this.#instance(id).setPolicy(policy));
   }
 
   activate(id: InstanceId, leaseMs: number): Promise<void> {
     return this.#call(id, async () => {
       const instance = this.#instance(id);
-      // Who sees a higher epoch admits nothing any more.
+      // One active: the older ones, which no call reaches any more, end before this one admits anything.
       for (const older of this.#of(id.terminal)) {
-        if (older.id.epoch < id.epoch) await older.fence();
+        if (older.id.epoch < id.epoch) await this.#remove(older);
       }
       await instance.activate(Math.min(leaseMs, this.options.maxLeaseMs ?? DEFAULT_MAX_LEASE_MS));
     });
@@ -120,9 +133,8 @@ export class EdgeDomain implements Domain {
     return this.#call(id, () => this.#instance(id).drain(ms));
   }
 
-  /** Of any epoch, also one that is not known: then there is nothing to remove. */
   retire(id: InstanceId): Promise<void> {
-    return this.#queued(id.terminal, async () => {
+    return this.#call(id, async () => {
       const instance = this.#instances.get(id.terminal)?.get(id.epoch);
       if (instance) await this.#remove(instance);
     });
@@ -137,7 +149,7 @@ export class EdgeDomain implements Domain {
     fromSequence: number,
     signal: AbortSignal,
   ): AsyncGenerator<readonly Delta[]> {
-    this.#notStale(id);
+    this.#fence(id);
     yield* this.#instance(id).changes(fromSequence, signal);
   }
 
@@ -174,12 +186,8 @@ export class EdgeDomain implements Domain {
 
   /** A call in the terminal's queue, fenced by its epoch. */
   #call<T>(id: InstanceId, act: () => Promise<T>): Promise<T> {
-    return this.#queued(id.terminal, async () => {
-      this.#notStale(id);
-      this.#seen.set(
-        id.terminal,
-        id.epoch > (this.#seen.get(id.terminal) ?? 0) ? id.epoch : (this.#seen.get(id.terminal) ?? id.epoch),
-      );
+    return this.#queued(id.terminal, () => {
+      this.#fence(id);
       return act();
     });
   }
@@ -207,15 +215,15 @@ export class EdgeDomain implements Domain {
       );
   }
 
-  #notStale(id: InstanceId): void {
+  /** Only calls for the highest epoch go through. An epoch counts as seen when there has been an instance of it. */
+  #fence(id: InstanceId): void {
     const seen = this.#seen.get(id.terminal);
-    if (seen === undefined || id.epoch >= seen) return;
-    // An older instance that is still here goes on being read and drained until it is retired.
-    if (this.#instances.get(id.terminal)?.has(id.epoch)) return;
-    throw new DomainError(
-      'stale-epoch',
-      `epoch ${id.epoch} of ${id.terminal} is over, ${seen} is the present one: ask for the terminal's state again`,
-    );
+    if (seen !== undefined && id.epoch < seen) {
+      throw new DomainError(
+        'stale-epoch',
+        `epoch ${id.epoch} of ${id.terminal} is over, ${seen} is the present one: ask for the terminal's state again`,
+      );
+    }
   }
 
   #of(terminal: string): readonly Instance[] {
@@ -240,6 +248,15 @@ export class EdgeDomain implements Domain {
     instances?.delete(instance.id.epoch);
     if (instances?.size === 0) this.#instances.delete(instance.id.terminal);
   }
+}
+
+function valid<S extends z.ZodType>(schema: S, value: unknown, what: string): z.output<S> {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new DomainError(
+    'invalid',
+    `not a ${what}: ${z.prettifyError(result.error).slice(0, MAX_PROBLEM_TEXT)}`,
+  );
 }
 
 function asDomainError(error: unknown): DomainError {

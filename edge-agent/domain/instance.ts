@@ -12,7 +12,8 @@ import type { Log } from '../../shared/runtime/log.js';
 import { EventStream } from '../conntrack/events.js';
 import { type OwnAddresses, ownAddresses, type ParsedEvent } from '../conntrack/parse.js';
 import { ConnectionTable } from '../conntrack/table.js';
-import { applyAdmission, applyRuleset, applyStop, readCounters } from '../iptables/apply.js';
+import { applyRuleset, applyStop, readCounters } from '../iptables/apply.js';
+import { setGate } from '../iptables/gate.js';
 import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
 import type { Wires, Wiring } from '../wiring/wiring.js';
 import { ChangeLog } from './change-log.js';
@@ -37,6 +38,8 @@ export class Instance {
   role: Role = 'standby';
   /** Why the instance is of no use any more. */
   broken: string | undefined;
+  /** Its drain has ended: nothing passes any more. */
+  stopped = false;
   readonly ends: Ends;
   readonly #own: OwnAddresses;
   readonly #table: ConnectionTable;
@@ -45,7 +48,6 @@ export class Instance {
   #policy: Policy;
   /** The last change of the instance that this one was prepared from. */
   #applied: number;
-  #admits = true;
   #stream: EventStream | undefined;
   #resyncs = 0;
   #lease: NodeJS.Timeout | undefined;
@@ -149,7 +151,7 @@ export class Instance {
     this.#changes.append([{ kind: 'policy', policy }]);
   }
 
-  /** Starts no process when admission is open, as it is on a standby. */
+  /** Starts no process: rules and connections are in already, and only the gate opens. */
   async activate(leaseMs: number): Promise<void> {
     this.#mustWork();
     if (this.role === 'draining') {
@@ -158,7 +160,7 @@ export class Instance {
         `the instance of epoch ${this.id.epoch} drains already: prepare one of a new epoch`,
       );
     }
-    await this.#admit(true);
+    await setGate(this.compartment, this.terminal, true);
     this.role = 'active';
     clearTimeout(this.#lease);
     this.#lease = withDeadline(leaseMs, () => this.parts.enqueue(() => this.#leaseExpired()));
@@ -170,13 +172,7 @@ export class Instance {
     this.role = 'draining';
     clearTimeout(this.#lease);
     this.#drainEnd = withDeadline(drainMs, () => this.parts.enqueue(() => this.#stop()));
-    await this.#admit(false);
-  }
-
-  /** Of an older epoch than one that is active: admits nothing new any more. */
-  async fence(): Promise<void> {
-    clearTimeout(this.#lease);
-    if (this.broken === undefined) await this.#admit(false);
+    await setGate(this.compartment, this.terminal, false);
   }
 
   async export(): Promise<FirewallState> {
@@ -218,28 +214,19 @@ export class Instance {
   }
 
   #applyRules(counters: readonly RuleCounter[]): Promise<void> {
-    return applyRuleset(this.compartment, {
-      terminal: this.terminal,
-      policy: this.#policy,
-      counters,
-      admits: this.#admits,
-    });
-  }
-
-  async #admit(admits: boolean): Promise<void> {
-    if (this.#admits === admits) return;
-    await applyAdmission(this.compartment, admits);
-    this.#admits = admits;
+    return applyRuleset(this.compartment, { terminal: this.terminal, policy: this.#policy, counters });
   }
 
   async #leaseExpired(): Promise<void> {
     if (this.role !== 'active' || this.broken !== undefined) return;
     this.parts.log.warn(this.id, 'the lease has expired: no new connections until it is renewed');
-    await this.#admit(false);
+    await setGate(this.compartment, this.terminal, false);
   }
 
   async #stop(): Promise<void> {
-    if (this.role === 'draining' && this.broken === undefined) await applyStop(this.compartment);
+    if (this.role !== 'draining' || this.broken !== undefined) return;
+    await applyStop(this.compartment);
+    this.stopped = true;
   }
 
   async #listen(): Promise<void> {

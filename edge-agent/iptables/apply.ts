@@ -8,7 +8,7 @@ import type { Family } from '../../shared/firewall/terminal.js';
 import { CommandError } from '../../shared/runtime/command.js';
 import type { Compartment } from '../runtime/runtime.js';
 import { parseCounters } from './counters.js';
-import { type Ruleset, renderAdmission, renderStop, renderTable } from './render.js';
+import { type Ruleset, renderStop, renderTable } from './render.js';
 
 const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
 const RESTORE = { ipv4: '/usr/sbin/iptables-nft-restore', ipv6: '/usr/sbin/ip6tables-nft-restore' } as const;
@@ -18,13 +18,6 @@ const SAVE = { ipv4: '/usr/sbin/iptables-nft-save', ipv6: '/usr/sbin/ip6tables-n
 export async function applyRuleset(compartment: Compartment, ruleset: Ruleset): Promise<void> {
   await inBothFamilies((family) =>
     restore(compartment, family, ['--counters'], renderTable(ruleset, family)),
-  );
-}
-
-/** Opens or closes admission and leaves everything else, counters too. */
-export async function applyAdmission(compartment: Compartment, admits: boolean): Promise<void> {
-  await inBothFamilies((family) =>
-    restore(compartment, family, ['--noflush'], renderAdmission(admits, family)),
   );
 }
 

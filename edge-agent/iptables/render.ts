@@ -6,11 +6,12 @@
  *   paguro-from-terminal DHCP client, neighbour discovery, then only the terminal's own source addresses
  *   paguro-from-network  DHCP server, neighbour discovery, then nothing with a source of the terminal's
  *   paguro-known         INVALID falls, packets of known connections pass, the rest asks for admission
- *   paguro-admit         open: opening packets of TCP, UDP and ICMP meet the policy. Closed: all falls
+ *   paguro-admit         while the gate is open: opening packets of TCP, UDP and ICMP meet the policy. All else falls
  *   paguro-outbound      the policy, one direction a chain. Every rule carries its name as a comment,
  *   paguro-inbound       which is what its counter is found by
  *
- * `paguro-admit` is the only part that changes with an instance's role, and the policy chains the only ones that change with the policy.
+ * What changes with an instance's role is no rule but the gate: a list of xt_recent that names the terminal's addresses while the
+ * instance admits, and that a write into /proc changes without starting a process (gate.ts).
  */
 import {
   type Action,
@@ -29,14 +30,15 @@ export interface Ruleset {
   readonly policy: Policy;
   /** Counters that an earlier instance counted: the rules begin with them. */
   readonly counters: readonly RuleCounter[];
-  /** Whether new connections are admitted. */
-  readonly admits: boolean;
 }
 
 export const POLICY_CHAINS: Readonly<Record<Direction, string>> = {
   outbound: 'paguro-outbound',
   inbound: 'paguro-inbound',
 };
+
+/** The lists that are the gate, one a family, as files under /proc/net/xt_recent. */
+export const GATES: Readonly<Record<Family, string>> = { ipv4: 'paguro4', ipv6: 'paguro6' };
 
 const ADMIT = 'paguro-admit';
 const KNOWN = 'paguro-known';
@@ -65,14 +67,9 @@ export function renderTable(ruleset: Ruleset, family: Family): string {
     rule(KNOWN, '-m conntrack --ctstate INVALID', 'DROP'),
     rule(KNOWN, '-m conntrack --ctstate RELATED,ESTABLISHED', 'ACCEPT'),
     `-A ${KNOWN} -j ${ADMIT}`,
-    ...admission(ruleset.admits, family),
+    ...admission(family),
     ...policyRules(ruleset, family),
   ]);
-}
-
-/** Opens or closes admission, for `iptables-restore --noflush`: replaces one chain and touches nothing else. */
-export function renderAdmission(admits: boolean, family: Family): string {
-  return table([empty(ADMIT), ...admission(admits, family)]);
 }
 
 /** Lets nothing pass any more, for `iptables-restore --noflush`: FORWARD is left with its policy, DROP. */
@@ -122,18 +119,16 @@ function guardIpv6(own: readonly string[]): readonly string[] {
   ];
 }
 
-function admission(admits: boolean, family: Family): readonly string[] {
+function admission(family: Family): readonly string[] {
   // What may open a connection: a SYN alone, a datagram, an echo request. Anything else that gets here
   // is of a connection that nobody opened.
-  const openings = [
-    '-p tcp --syn',
-    '-p udp',
-    family === 'ipv4' ? '-p icmp --icmp-type 8/0' : '-p icmpv6 --icmpv6-type 128/0',
-  ];
+  const echo = family === 'ipv4' ? '-p icmp --icmp-type 8/0' : '-p icmpv6 --icmpv6-type 128/0';
+  const admit = (opening: string, side: string, address: string, chain: string): string =>
+    `-A ${ADMIT} ${opening} -m conntrack --ctstate NEW -m physdev --physdev-in ${side} -m recent --name ${GATES[family]} --rcheck ${address} -g ${chain}`;
   return [
-    ...(admits ? openings : []).flatMap((opening) => [
-      `-A ${ADMIT} ${opening} -m conntrack --ctstate NEW -m physdev --physdev-in ${INNER.terminalSide} -g ${POLICY_CHAINS.outbound}`,
-      `-A ${ADMIT} ${opening} -m conntrack --ctstate NEW -m physdev --physdev-in ${INNER.networkSide} -g ${POLICY_CHAINS.inbound}`,
+    ...['-p tcp --syn', '-p udp', echo].flatMap((opening) => [
+      admit(opening, INNER.terminalSide, '--rsource', POLICY_CHAINS.outbound),
+      admit(opening, INNER.networkSide, '--rdest', POLICY_CHAINS.inbound),
     ]),
     rule(ADMIT, '', 'DROP'),
   ];

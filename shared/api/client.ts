@@ -16,6 +16,7 @@ import {
   type HandoverRequest,
   type HandoverStarted,
   handoverStartedSchema,
+  type PlacementMode,
   ROUTES,
   type Status,
   type TerminalStatus,
@@ -66,6 +67,12 @@ export class ApiClient {
   async setPolicy(terminal: string, policy: Policy, signal?: AbortSignal): Promise<void> {
     const { method, path, answer } = ROUTES.setPolicy;
     await this.#call(answer, { method, path: pathOf(path, terminal), body: policy, signal });
+  }
+
+  /** Does the terminal's firewall follow it by itself, or stay until it is moved on demand? */
+  async setPlacement(terminal: string, placement: PlacementMode, signal?: AbortSignal): Promise<void> {
+    const { method, path, answer } = ROUTES.setPlacement;
+    await this.#call(answer, { method, path: pathOf(path, terminal), body: { placement }, signal });
   }
 
   /** Moves the terminal's firewall and waits for the end, which may be an undone handover: look at `outcome`. */

@@ -25,6 +25,10 @@ const epochNumber = z
 
 export const roleSchema = z.enum(['standby', 'active', 'draining', 'retired']);
 
+/** follow: the firewall moves by itself to the domain that serves the terminal's attachment. stay: it moves on demand only. */
+export const placementSchema = z.enum(['follow', 'stay']);
+export type PlacementMode = z.infer<typeof placementSchema>;
+
 export const attachmentSchema = z.strictObject({ switch: text, port: text });
 
 export const switchStatusSchema = z.strictObject({
@@ -59,6 +63,7 @@ export const terminalStatusSchema = z.strictObject({
   attachment: attachmentSchema.nullable(),
   /** The domain with its active instance, and the epoch; null before the first. */
   active: z.strictObject({ domain: text, epoch: epochNumber }).nullable(),
+  placement: placementSchema,
   /** Every instance that is not retired. */
   instances: z.array(z.strictObject({ domain: text, epoch: epochNumber, role: roleSchema })).readonly(),
   /** The id of the handover under way, or null. */
@@ -175,6 +180,12 @@ export const ROUTES = {
     path: '/v1/terminals/:name/policy',
     body: policySchema,
     answer: z.strictObject({ policy: text }),
+  },
+  setPlacement: {
+    method: 'PUT',
+    path: '/v1/terminals/:name/placement',
+    body: z.strictObject({ placement: placementSchema }),
+    answer: z.strictObject({ placement: placementSchema }),
   },
   handover: {
     method: 'POST',

@@ -59,8 +59,12 @@ export function open(address: ApiAddress, options: RequestOptions): Promise<Inco
   });
 }
 
+/** How long nothing may come of a body, in ms. */
+const STALLED_MS = 30_000;
+
 /** The whole body as text, of at most `MAX_RESPONSE_BYTES`. */
 export async function readBody(address: ApiAddress, response: IncomingMessage): Promise<string> {
+  response.setTimeout(STALLED_MS, () => response.destroy(new Error('its answer stopped half-way')));
   const chunks: Buffer[] = [];
   let bytes = 0;
   try {

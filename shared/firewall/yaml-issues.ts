@@ -1,7 +1,7 @@
 /**
  * Says in a person's words what zod found: what to write, and what stands there. Pure.
  */
-import type { z } from 'zod';
+import { z } from 'zod';
 
 export interface Explained {
   readonly path: readonly (string | number)[];
@@ -148,43 +148,38 @@ function valueAt(data: unknown, path: readonly (string | number)[]): unknown {
 
 /** Every schema that a path may lead to: more than one where there are unions. */
 function schemasAt(schema: z.core.$ZodType, path: readonly (string | number)[]): z.core.$ZodType[] {
-  const { def } = (schema as z.core.$ZodTypes)._zod;
-  switch (def.type) {
-    case 'optional':
-    case 'default':
-    case 'prefault':
-    case 'nullable':
-    case 'readonly':
-    case 'nonoptional':
-      return schemasAt(def.innerType, path);
-    case 'pipe':
-      return schemasAt(def.in, path);
-    case 'union':
-      return def.options.flatMap((option) => schemasAt(option, path));
+  if (
+    schema instanceof z.ZodOptional ||
+    schema instanceof z.ZodNullable ||
+    schema instanceof z.ZodReadonly ||
+    schema instanceof z.ZodDefault ||
+    schema instanceof z.ZodPrefault
+  ) {
+    return schemasAt(schema.unwrap(), path);
   }
+  if (schema instanceof z.ZodPipe) return schemasAt(schema.in, path);
+  if (schema instanceof z.ZodUnion) return schema.options.flatMap((option) => schemasAt(option, path));
   const [first, ...rest] = path;
   if (first === undefined) return [schema];
-  if (def.type === 'array') return schemasAt(def.element, rest);
-  if (def.type === 'object') {
-    const member = def.shape[String(first)];
+  if (schema instanceof z.ZodArray) return schemasAt(schema.element, rest);
+  if (schema instanceof z.ZodObject) {
+    const member = schema.shape[String(first)];
     return member === undefined ? [] : schemasAt(member, rest);
   }
   return [];
 }
 
 function keysAt(schema: z.core.$ZodType, path: readonly (string | number)[]): string[] {
-  const keys = schemasAt(schema, path).flatMap((found) => {
-    const { def } = (found as z.core.$ZodTypes)._zod;
-    return def.type === 'object' ? Object.keys(def.shape) : [];
-  });
+  const keys = schemasAt(schema, path).flatMap((found) =>
+    found instanceof z.ZodObject ? Object.keys(found.shape) : [],
+  );
   return [...new Set(keys)];
 }
 
 function literalsAt(schema: z.core.$ZodType, path: readonly (string | number)[], key: string): string[] {
-  return schemasAt(schema, [...path, key]).flatMap((found) => {
-    const { def } = (found as z.core.$ZodTypes)._zod;
-    return def.type === 'literal' ? def.values.map(String) : [];
-  });
+  return schemasAt(schema, [...path, key]).flatMap((found) =>
+    found instanceof z.ZodLiteral ? [...found.values].map(String) : [],
+  );
 }
 
 /** Levenshtein's distance: how many letters to change, add or leave out. */

@@ -91,7 +91,7 @@ export async function untilStopped(lifetime: Lifetime, log: Log): Promise<number
     lifetime.signal.addEventListener('abort', () => resolve('closed'), { once: true });
     if (lifetime.signal.aborted) resolve('closed');
   });
-  log.info({ signal: first }, 'closing');
+  if (first !== 'closed') log.info({ signal: first }, 'closing');
   const timeout = setTimeout(() => {
     log.error('closing took too long: the program ends without having put everything away');
     process.exit(1);

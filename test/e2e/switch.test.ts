@@ -7,10 +7,12 @@ import t from 'tap';
 import {
   type Action,
   CT_STATE,
+  encodeMessage,
   type Flow,
   type FlowMod,
   type FlowStats,
   type Match,
+  type Message,
   matchKey,
   NW_FRAG,
   OFPFF,
@@ -218,6 +220,7 @@ function otherRules(): FlowMod[] {
     add(27, { ...nd, icmpv6_type: 136, ipv6_nd_target: 'fe80::1', ipv6_nd_tll: '02:00:00:00:00:01' }, [
       goTo9,
     ]),
+    add(33, { eth_type: IP, ct_state: CT_STATE.trk | CT_STATE.est }, [goTo9]),
     add(28, { eth_type: IP, ip_proto: ICMP, icmpv4_type: 8, icmpv4_code: 0, ip_dscp: 46 }, [goTo9]),
     add(29, { metadata: masked(0x100n, 0xff00n), tunnel_id: 5n, pkt_mark: 9 }, [
       { type: 'clear_actions' },
@@ -228,7 +231,7 @@ function otherRules(): FlowMod[] {
       30,
       {
         eth_type: IP,
-        ct_state: state('+trk'),
+        ct_state: state('+trk+est'),
         ct_zone: ZONE,
         ct_nw_proto: TCP,
         ct_nw_src: '10.0.0.1',
@@ -246,7 +249,7 @@ function otherRules(): FlowMod[] {
         }),
       ],
     ),
-    add(31, { eth_type: IP6, ct_state: state('+trk'), ct_ipv6_src: 'fd00::1', ct_ipv6_dst: 'fd00::2' }, [
+    add(31, { eth_type: IP6, ct_state: state('+trk+est'), ct_ipv6_src: 'fd00::1', ct_ipv6_dst: 'fd00::2' }, [
       goTo9,
     ]),
     {
@@ -307,6 +310,68 @@ t.test('every rule of the working table goes in by bundle and comes back equal',
   }
 });
 
+t.test('ovs-ofctl reads what the codec writes as what was meant', async (t) => {
+  const say: [Message, string | RegExp][] = [
+    [{ type: 'hello', versions: [4] }, 'version bitmap: 0x04'],
+    [{ type: 'set_config', flags: 3, missSendLen: 128 }, 'frags=nx-match miss_send_len=128'],
+    [{ type: 'role_request', role: 'slave', generation: 3n }, /role=(slave|secondary) generation_id=3/],
+    [
+      { type: 'packet_out', inPort: 7, actions: [{ type: 'output', port: 2 }], data: Buffer.alloc(60) },
+      'in_port=7 actions=output:2 data_len=60',
+    ],
+    [
+      {
+        ...add(1, { eth_type: IP6, ip_proto: TCP, tcp_flags: masked(2, 18), ipv6_src: 'fd00::1' }, [
+          apply(copy, commit(0x30, 0xf0), { type: 'ct_clear' }, { type: 'resubmit', table: 4 }),
+          goTo9,
+        ]),
+      },
+      'ADD table:3 priority=1,tcp6,ipv6_src=fd00::1,tcp_flags=+syn-ack cookie:0x1234 actions=CONTROLLER:128,' +
+        'ct(commit,zone=7,exec(set_field:0x30/0xf0->ct_mark)),ct_clear,resubmit(,4),goto_table:9',
+    ],
+    [{ ...clear(9), cookie: 1n, cookieMask: 0xffn }, 'DEL table:9 cookie:0x1/0xff actions=drop'],
+    [
+      {
+        type: 'group_mod',
+        command: 'add',
+        groupType: 'indirect',
+        group: 8,
+        buckets: [{ actions: [{ type: 'output', port: 1 }] }],
+      },
+      /ADD group_id=8,type=indirect,bucket=.*actions=output:1/,
+    ],
+    [
+      { type: 'multipart_request', body: { type: 'flow', table: 3, match: { reg0: 1 } } },
+      'request: table=3 reg0=0x1',
+    ],
+    [{ type: 'multipart_request', body: { type: 'port_stats', port: OFPP.ANY } }, 'port_no=ANY'],
+    [
+      { type: 'bundle_control', bundle: 5, control: 'commit_request', flags: 3 },
+      'bundle_id=0x5 type=COMMIT_REQUEST flags=atomic ordered',
+    ],
+    [
+      { type: 'bundle_add', bundle: 5, flags: 3, message: add(1, {}, [goTo9]) },
+      'bundle_id=0x5 flags=atomic ordered',
+    ],
+    [{ type: 'ct_flush_zone', zone: 7 }, 'zone_id=7'],
+    [
+      {
+        type: 'ct_flush',
+        zone: 7,
+        protocol: ICMP6,
+        original: { src: 'fd00::1', dst: 'fd00::2', icmpId: 5, icmpType: 128, icmpCode: 0 },
+      },
+      /zone=7 .*ct_ipv6_src=fd00::1,ct_ipv6_dst=fd00::2.*icmp_id=5/,
+    ],
+    [{ type: 'error', errorType: 0, code: 0, data: Buffer.from('because') }, /OFPHFC_INCOMPATIBLE/],
+  ];
+  const bytes = Buffer.concat(say.map(([message], i) => encodeMessage(message, i)));
+  const { stdout, stderr } = await run('ovs-ofctl', ['ofp-parse', '-'], { input: bytes });
+  t.equal(stderr, '');
+  t.notMatch(stdout, /decode error|\*\*\*/);
+  for (const [, words] of say) t.match(stdout, words);
+});
+
 t.test('a bundle with a bad change changes nothing and names it', async (t) => {
   const good = (priority: number) => add(priority, { reg1: priority }, [goTo9], 5);
   const unreadable = add(2, { tcp_dst: 80 }, [goTo9], 5);
@@ -321,7 +386,11 @@ t.test('a bundle with a bad change changes nothing and names it', async (t) => {
     );
     if (!(error instanceof BundleError)) throw new Error(`not refused: ${String(error)}`);
     t.strictSame(
-      error.failures.map(({ index, mod, error }) => [index, mod, error.errorCode]),
+      error.failures.map(({ index, mod, error }) => [
+        index,
+        mod,
+        error instanceof OpenFlowError && error.errorCode,
+      ]),
       [[1, bad, code]],
     );
     t.match(error.message, code);
@@ -409,7 +478,7 @@ t.test('ports that are added, change and go are told', async (t) => {
   await run('ip', ['link', 'del', 'p1']);
 });
 
-t.test('a packet-out meets the rules, comes in with its registers and connection, and is cut', async (t) => {
+t.test('a packet-out meets the rules, comes in with its registers and connection', async (t) => {
   const packets: PacketInMessage[] = [];
   const listen = (message: PacketInMessage): void => {
     packets.push(message);
@@ -418,7 +487,7 @@ t.test('a packet-out meets the rules, comes in with its registers and connection
   // 10.0.0.1:1000 → 10.0.0.2:80, UDP, 200 bytes
   const frame = Buffer.concat([
     Buffer.from('0200000000020200000000010800', 'hex'),
-    Buffer.from('450000ba000000004011665d0a0000010a00000203e80050' + '00a60000', 'hex'),
+    Buffer.from('450000ba00000000401166310a0000010a00000203e80050' + '00a60000', 'hex'),
     Buffer.alloc(158, 0x61),
   ]);
   const track = { table: 21, zone: ZONE };
@@ -433,7 +502,8 @@ t.test('a packet-out meets the rules, comes in with its registers and connection
   ]);
   sw.packetOut({ inPort: OFPP.CONTROLLER, actions: [{ type: 'resubmit', table: 20 }], data: frame });
   const packet = await waitFor('the copy', () => packets[0]);
-  t.strictSame(Buffer.from(packet.data), frame.subarray(0, 128));
+  // Open vSwitch has no buffers since 2.7 and sends whole frames, whatever maxLen says.
+  t.strictSame(Buffer.from(packet.data), frame);
   t.match(packet, {
     type: 'packet_in',
     tableId: 21,
@@ -452,35 +522,35 @@ t.test('a packet-out meets the rules, comes in with its registers and connection
     },
   });
   t.equal(packet.match.unknown, undefined, 'every field has a name');
-  const ct = packet.match.ct_state;
-  t.equal(ct, CT_STATE.trk | CT_STATE.new);
+  t.equal(packet.match.ct_state, CT_STATE.trk | CT_STATE.new);
   sw.off('packetIn', listen);
 });
 
 t.test('a flow that ends is told', async (t) => {
   const removed = once(sw, 'flowRemoved');
-  const watched = { ...add(9, { reg7: 7 }, [goTo9], 22), flags: OFPFF.SEND_FLOW_REM };
+  const watched = { ...add(9, { reg7: 7 }, [], 22), flags: OFPFF.SEND_FLOW_REM };
   await sw.bundle([watched]);
   await sw.bundle([clear(22)]);
   const [message] = await removed;
   t.match(message, { type: 'flow_removed', reason: 'delete', tableId: 22, priority: 9, match: { reg7: 7 } });
 });
 
-t.test('two controllers do not see each other’s bundles, and another version is refused', async (t) => {
-  await vsctl('set', 'bridge', 'br0', 'protocols=OpenFlow10');
-  const former = sw;
-  await waitFor('the refusal', () => refused.some((message) => message.includes('protocols=OpenFlow13')));
-  const back = nextSwitch();
-  await vsctl('set', 'bridge', 'br0', 'protocols=OpenFlow13');
-  sw = await back;
-  t.ok(former.closed);
-  t.equal(sw.dpid, former.dpid);
-});
+t.test(
+  'a switch that does not speak 1.3 is refused with words that help, and one that does again is taken',
+  async (t) => {
+    await vsctl('set', 'bridge', 'br0', 'protocols=OpenFlow10');
+    const former = sw;
+    await waitFor('the refusal', () => refused.some((message) => message.includes('protocols=OpenFlow13')));
+    const back = nextSwitch();
+    await vsctl('set', 'bridge', 'br0', 'protocols=OpenFlow13');
+    sw = await back;
+    t.ok(former.closed);
+    t.equal(sw.dpid, former.dpid);
+  },
+);
 
 t.test('a switch that is stopped is given up; when it goes on, it comes back as a new one', async (t) => {
   const former = sw;
-  const waiting = former.barrier({ timeoutMs: 60_000 }).then(() => former.barrier({ timeoutMs: 60_000 }));
-  await waiting;
   const closed = once(former, 'close');
   const back = nextSwitch();
   process.kill(ovs.vswitchdPid, 'SIGSTOP');

@@ -3,6 +3,7 @@
  * a scenario is made of. README.md shows one.
  */
 import { writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ApiClient } from '../../shared/api/client.js';
@@ -21,7 +22,6 @@ import {
   startOpenVSwitch,
   waitFor,
 } from '../lab/index.js';
-import { readFile } from 'node:fs/promises';
 import type { Host } from './hosts/host.js';
 
 const CONTROLLER = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
@@ -41,6 +41,8 @@ export interface PaguroOptions {
   readonly docker?: boolean;
   /** Default true. */
   readonly agent?: boolean;
+  /** Called when the network is there and no controller yet. */
+  readonly beforeController?: (net: Mininet) => Promise<void>;
 }
 
 /** A running system. Everything in it ends with the lab; `close` ends it in order. */
@@ -61,11 +63,13 @@ export class Paguro {
 
   static async start(options: PaguroOptions = {}): Promise<Paguro> {
     const lab = currentLab();
-    const policy = options.policy ?? (await readFile(sourceFile('scripts/examples/policy-phone.yaml'), 'utf8'));
+    const policy =
+      options.policy ?? (await readFile(sourceFile('scripts/examples/policy-phone.yaml'), 'utf8'));
     const controller = await readFile(sourceFile('scripts/examples/controller.yaml'), 'utf8');
     const agent = await readFile(sourceFile('scripts/examples/agent.yaml'), 'utf8');
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
-    const withoutTimings = options.controllerYaml === undefined ? controller : controller.replace(/^timings:[^]*$/m, '');
+    const withoutTimings =
+      options.controllerYaml === undefined ? controller : controller.replace(/^timings:[^]*$/m, '');
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
       `${withoutTimings}\nsocket: ${lab.apiSocket}\n${options.controllerYaml ?? ''}`,
@@ -76,6 +80,7 @@ export class Paguro {
       startMininet({ controllers: ['tcp:127.0.0.1:6653'], ...options.network }),
       options.docker === false ? undefined : startDocker(),
     ]);
+    await options.beforeController?.(net);
     const paguro = new Paguro(net, docker, lab.folder, {}, lab.apiSocket);
     await paguro.startController();
     if (options.agent !== false) await paguro.startAgent();
@@ -111,7 +116,9 @@ export class Paguro {
     this.parts.agent = await startDaemon(
       process.execPath,
       [AGENT, '--config', config],
-      async () => (await this.domain('edge-1'))?.instances !== undefined && ((await this.domain('edge-1'))?.ok ?? false),
+      async () =>
+        (await this.domain('edge-1'))?.instances !== undefined &&
+        ((await this.domain('edge-1'))?.ok ?? false),
       { hint: 'The agent did not connect.', timeoutMs: READY_MS },
     );
   }

@@ -5,7 +5,8 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { createLabFolder, removeLabFolder, sweepDeadLabs } from './folder.js';
+import { setTimeout } from 'node:timers/promises';
+import { createLabFolder, removeLabFolder, startTime, sweepDeadLabs } from './folder.js';
 import { exitCode } from './launch.js';
 
 /** A program that was asked to end is killed after this time. */
@@ -40,37 +41,48 @@ function firstProcess(): number | undefined {
 function signalLab(signal: NodeJS.Signals): void {
   const pid = firstProcess();
   try {
-    if (pid === undefined) child.kill('SIGKILL');
+    if (pid === undefined || signal === 'SIGKILL') killLab(pid);
     else process.kill(pid, signal);
   } catch {
     // It has just ended.
   }
 }
 
+/** unshare would complain if its child were killed: it is ended itself, and the kernel ends the child with it. */
+let dying: number | undefined;
+function killLab(pid: number | undefined): void {
+  dying = pid;
+  child.kill('SIGKILL');
+}
+
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     const orphaned = process.ppid !== Number(launcher);
     signalLab(orphaned ? 'SIGKILL' : signal);
-    setTimeout(() => signalLab('SIGKILL'), GRACE_MS).unref();
+    void setTimeout(GRACE_MS).then(() => signalLab('SIGKILL'));
   });
 }
 
-function finish(code: number): void {
+async function finish(code: number): Promise<void> {
+  const deadline = performance.now() + GRACE_MS;
+  while (dying !== undefined && startTime(dying) !== undefined && performance.now() < deadline) {
+    await setTimeout(5);
+  }
   removeLabFolder(lab);
   process.exit(code);
 }
 
 child.once('error', (error) => {
   console.error(`the lab could not be started: ${error.message}; run "npm run setup"`);
-  finish(1);
+  void finish(1);
 });
 // All processes are gone when unshare returns: the kernel ends a pid namespace before its first process is reaped.
 child.once('exit', (code, signal) => {
-  if (code !== 0 && !existsSync(join(lab.folder, 'inside'))) {
+  if (code !== 0 && dying === undefined && !existsSync(join(lab.folder, 'inside'))) {
     console.error(
       'the lab did not start: the kernel refused new namespaces or mounts. In a container, run it privileged ' +
         '(it needs CAP_SYS_ADMIN and CAP_NET_ADMIN).',
     );
   }
-  finish(exitCode(code, signal));
+  void finish(exitCode(code, signal));
 });

@@ -54,6 +54,8 @@ export async function runInLab(argv: readonly string[], options: RunInLabOptions
 /** Runs this very program once more, in a new lab, and ends this process with its exit code. Synchronous: nothing else of this process runs. */
 export function reExecuteInLab(): never {
   const { file, args, env } = chain([process.execPath, ...process.argv.slice(1)]);
+  // Handlers in JavaScript would never run while this waits, but keep a signal from ending the process. The chain ends with it.
+  for (const signal of PASSED_ON) process.removeAllListeners(signal);
   const result = spawnSync(file, args, { stdio: 'inherit', env });
   if (result.error) throw result.error;
   process.exit(exitCode(result.status, result.signal));

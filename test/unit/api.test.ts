@@ -19,6 +19,7 @@ import { formatEvent, HEARTBEAT, MAX_EVENT_LENGTH, readEvents } from '../../shar
 import { DomainError } from '../../shared/domain/domain.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { FakeController, PHONE, phaseEvent } from '../fixtures/fake-controller.js';
+import { until } from '../fixtures/until.js';
 
 async function start(t: Test): Promise<{
   fake: FakeController;
@@ -70,6 +71,11 @@ t.test('every call, over TCP and over the Unix socket', async (t) => {
     await api.setPolicy('alice', { ...PHONE, name: 'other' });
     t.equal(fake.policy.name, 'other');
     fake.policy = PHONE;
+    await api.setPlacement('alice', 'stay');
+    t.equal((await api.terminals())[0]?.placement, 'stay');
+    await api.setPlacement('alice', 'stay');
+    t.equal(fake.placement, 'stay');
+    fake.placement = 'follow';
     const report = await api.handover('alice', { to: 'edge-1', omitConnections: true });
     t.match(report, { terminal: 'alice', to: 'edge-1', outcome: 'done' });
     t.same(fake.asked.at(-1), { terminal: 'alice', to: 'edge-1', omitConnections: true });
@@ -374,13 +380,4 @@ async function shortFolder(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'paguro-'));
   t.teardown(() => rm(folder, { recursive: true }));
   return folder;
-}
-
-/** Waits for a condition, at most 5 s. */
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = Date.now() + 5000;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`not within 5 s: ${condition}`);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
 }

@@ -42,9 +42,11 @@ import {
   UPGRADE,
 } from '../fixtures/channel-peers.js';
 import { anyConnection, ipv6Address, realisticTable } from '../fixtures/connection-tables.js';
+import { eventually } from '../fixtures/eventually.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
 import { alice, bob, connectedPair, examplePolicy } from '../fixtures/reference-environment.js';
-import { until } from '../fixtures/until.js';
+
+t.setTimeout(120_000);
 
 const log = silentLog;
 const id: InstanceId = { terminal: 'alice', epoch: epoch(2) };
@@ -86,7 +88,7 @@ async function greeted(t: Tap, port: number): Promise<RawPeer> {
   const agent = await rawAgent(port);
   t.teardown(() => agent.destroy());
   agent.say(HELLO);
-  await until('hello-ack', () => agent.heard('hello-ack') !== undefined);
+  await eventually('hello-ack', () => agent.heard('hello-ack') !== undefined);
   return agent;
 }
 
@@ -117,7 +119,7 @@ t.test('connections in columns', async (t) => {
     };
     fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), harmless), { numRuns: 2000 });
     const version = fc.uint8Array({ maxLength: 200 }).map((bytes) => Uint8Array.from([1, ...bytes]));
-    fc.assert(fc.property(version, harmless), { numRuns: 5000 });
+    fc.assert(fc.property(version, harmless), { numRuns: 2000 });
     const valid = fc.array(anyConnection(alice), { minLength: 1, maxLength: 8 });
     fc.assert(
       fc.property(valid, fc.nat(), fc.nat(255), (connections, where, value) => {
@@ -125,7 +127,7 @@ t.test('connections in columns', async (t) => {
         bytes[where % bytes.length] = value;
         return harmless(bytes);
       }),
-      { numRuns: 5000 },
+      { numRuns: 2000 },
     );
   });
 
@@ -144,8 +146,8 @@ t.test('connections in columns', async (t) => {
   });
 
   t.test('what is no connection is not encoded', async (t) => {
-    const [good] = realisticTable(alice, 1, 1);
-    if (good?.protocol !== 'tcp') return t.fail('the first connection is TCP');
+    const good = realisticTable(alice, 20, 5).find((one) => one.protocol === 'tcp');
+    if (!good) return t.fail('a TCP connection');
     const ends = { ...good, remote: { ...good.remote, address: '2001:db8::1' } };
     const mixed = good.local.address.includes(':')
       ? { ...good, remote: { ...good.remote, address: '192.0.2.1' } }
@@ -219,7 +221,7 @@ t.test('a frame is plain MessagePack, or refused before anything is built from i
         return error instanceof ChannelError;
       }
     });
-  fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), harmless), { numRuns: 5000 });
+  fc.assert(fc.property(fc.uint8Array({ maxLength: 300 }), harmless), { numRuns: 2000 });
   const message = controllerCodec.encode({
     type: 'prepare',
     id: 7,
@@ -232,7 +234,7 @@ t.test('a frame is plain MessagePack, or refused before anything is built from i
       bytes[where] = value;
       return harmless(bytes);
     }),
-    { numRuns: 5000 },
+    { numRuns: 2000 },
   );
 });
 
@@ -357,24 +359,24 @@ t.test('a stranger is refused, with the reason, when it', async (t) => {
   for (const { what, frame, code, says, type } of cases) {
     const agent = await rawAgent(port);
     agent.socket.send(frame);
-    await until(what, () => agent.closed !== undefined);
+    await eventually(what, () => agent.closed !== undefined);
     t.equal(agent.closed?.code, code, what);
     t.match(agent.received.at(-1), { type, message: says }, what);
     t.notOk(remote.connected);
   }
   const agent = await greeted(t, port);
-  await until('connected', () => remote.connected);
+  await eventually('connected', () => remote.connected);
   t.match(agent.received, [{ type: 'hello-ack', protocol: 1 }], 'control: a good hello is accepted');
   agent.say(HELLO);
-  await until('a second hello ends it', () => agent.closed !== undefined);
+  await eventually('a second hello ends it', () => agent.closed !== undefined);
 });
 
 t.test('a stranger who says nothing is sent away, and there are not many at a time', async (t) => {
-  const { port } = await controller(t, { helloMs: 300 });
+  const { port } = await controller(t, { helloMs: 1500 });
   const strangers = await Promise.all(Array.from({ length: MAX_STRANGERS }, () => rawAgent(port)));
   await t.rejects(rawAgent(port), 'one too many');
-  await until('they are sent away', () => strangers.every((one) => one.closed !== undefined));
-  t.match(strangers[0]?.received, [{ type: 'refusal', message: /no hello/ }]);
+  await eventually('they are sent away', () => strangers.every((one) => one.closed !== undefined));
+  t.match(strangers[0]?.received.at(-1), { type: 'refusal', message: /no hello/ });
   (await rawAgent(port)).destroy();
 });
 
@@ -392,9 +394,9 @@ t.test('a connected agent that misbehaves is hung up on when it', async (t) => {
   ];
   for (const [what, misbehave, code] of cases) {
     const agent = await greeted(t, port);
-    await until('connected', () => remote.connected);
+    await eventually('connected', () => remote.connected);
     misbehave(agent);
-    await until(what, () => agent.closed !== undefined && !remote.connected);
+    await eventually(what, () => agent.closed !== undefined && !remote.connected);
     t.equal(agent.closed?.code, code, what);
   }
 });
@@ -409,11 +411,11 @@ t.test('a hello that comes a byte at a time is a hello, half a frame after it is
     stream.write(Uint8Array.from([byte]));
     await new Promise((resolve) => setImmediate(resolve));
   }
-  await until('connected', () => remote.connected);
+  await eventually('connected', () => remote.connected);
   const report = { type: 'delta', id: 1, deltas: [{ sequence: 0 }] };
   const frame = maskedFrame(pack(report));
   stream.end(frame.subarray(0, frame.length - 3));
-  await until('disconnected', () => !remote.connected);
+  await eventually('disconnected', () => !remote.connected);
   t.equal(await codeOf(() => remote.health()), 'unreachable');
 });
 
@@ -482,13 +484,13 @@ t.test('bytes on the wire are reported', async (t) => {
   const domain = new ReferenceDomain('edge-1');
   const { remote, transfers, close } = await connectedPair(domain);
   t.teardown(close);
-  const connections = realisticTable(alice, 100_000, 5_000);
+  const connections = realisticTable(alice, 20_000, 2_000);
   await remote.prepare(snapshot(connections), epoch(2));
   const table = encodeConnections(connections, alice).length;
   const [prepared] = transfers;
   t.match(prepared, { kind: 'prepare', ...id });
   t.ok(prepared && prepared.bytes > table && prepared.bytes < table + 2000);
-  t.equal((await remote.export(id)).connections.length, 100_000);
+  t.equal((await remote.export(id)).connections.length, 20_000);
   const deltas: Delta[] = connections
     .slice(0, 2500)
     .map((connection, index) => ({ sequence: 42 + index, change: { kind: 'connection', connection } }));
@@ -505,13 +507,13 @@ t.test('bytes on the wire are reported', async (t) => {
 });
 
 t.test('requests wait for their own reply, within bounds', async (t) => {
-  const { remote, port } = await controller(t, { maxInFlight: 2, requestMs: 400 });
+  const { remote, port } = await controller(t, { maxInFlight: 2, requestMs: 1500 });
   const agent = await greeted(t, port);
-  await until('connected', () => remote.connected);
+  await eventually('connected', () => remote.connected);
   const first = codeOf(() => remote.retire(id));
   const second = remote.health();
   t.equal(await codeOf(() => remote.retire(id)), 'not-ready', 'one too many');
-  await until('two requests', () => agent.received.length === 3);
+  await eventually('two requests', () => agent.received.length === 3);
   const [, retire, health] = agent.received;
   agent.say({ type: 'ack', id: 4_000_000 });
   agent.say({ type: 'health-report', id: health?.id, health: { ok: true, instances: [] } });
@@ -519,18 +521,18 @@ t.test('requests wait for their own reply, within bounds', async (t) => {
   t.equal(await first, 'unreachable', 'not answered in time');
   agent.say({ type: 'ack', id: retire?.id });
   const wrong = codeOf(() => remote.export(id));
-  await until('the export', () => agent.heard('export') !== undefined);
+  await eventually('the export', () => agent.heard('export') !== undefined);
   agent.say({ type: 'ack', id: agent.heard('export')?.id });
   t.equal(await wrong, 'unreachable', 'an answer of the wrong kind');
   t.ok(remote.connected);
 });
 
 t.test('a peer that takes nothing is hung up on before the queue grows beyond its bound', async (t) => {
-  const { remote, port } = await controller(t, { maxQueuedBytes: 4_000_000, maxInFlight: 10_000 });
+  const { remote, port } = await controller(t, { maxQueuedBytes: 1_000_000, maxInFlight: 10_000 });
   const agent = await greeted(t, port);
-  await until('connected', () => remote.connected);
+  await eventually('connected', () => remote.connected);
   agent.socket.pause();
-  const big = snapshot(realisticTable(alice, 50_000, 50_000));
+  const big = snapshot(realisticTable(alice, 100_000, 500));
   const calls: Promise<string>[] = [];
   for (let i = 0; i < 100 && remote.connected; i++) {
     calls.push(codeOf(() => remote.prepare(big, epoch(2))));
@@ -545,8 +547,8 @@ t.test('a silent peer is taken for dead', async (t) => {
   t.test('by the controller', async (t) => {
     const { remote, port } = await controller(t, limits);
     const agent = await greeted(t, port);
-    await until('connected', () => remote.connected);
-    await until('disconnected', () => !remote.connected && agent.closed !== undefined);
+    await eventually('connected', () => remote.connected);
+    await eventually('disconnected', () => !remote.connected && agent.closed !== undefined);
     t.ok(agent.heard('ping'), 'it was asked first');
   });
   t.test('by the agent, which dials again', async (t) => {
@@ -561,14 +563,14 @@ t.test('a silent peer is taken for dead', async (t) => {
       await agent.close();
       await raw.close();
     });
-    await until('a second call', () => raw.peers.length >= 2);
+    await eventually('a second call', () => raw.peers.length >= 2);
     t.ok(raw.peers[0]?.heard('ping'));
   });
   t.test('control: two who answer each other stay connected', async (t) => {
     let ends = 0;
     const { remote, agent } = await relayed(t, new ReferenceDomain('edge-1'), limits, () => ends++);
     const end = Date.now() + 20 * limits.heartbeatMs;
-    await until('many heartbeats later', () => Date.now() > end);
+    await eventually('many heartbeats later', () => Date.now() > end);
     t.ok(remote.connected && agent.connected);
     t.equal(ends, 0);
   });
@@ -578,27 +580,27 @@ t.test('one name, one agent', async (t) => {
   const { remote, port } = await controller(t, { probeMs: 200 });
   const agent = serveDomain({ url: `ws://127.0.0.1:${port}`, domain: new ReferenceDomain('edge-1'), log });
   t.teardown(() => agent.close());
-  await until('connected', () => remote.connected);
+  await eventually('connected', () => remote.connected);
   const second = await rawAgent(port);
   second.say(HELLO);
-  await until('the newcomer is refused', () => second.closed !== undefined);
+  await eventually('the newcomer is refused', () => second.closed !== undefined);
   t.match(second.received, [
     { type: 'refusal', code: 'refused', message: /connected already, from 127.0.0.1/ },
   ]);
   t.match(await remote.capabilities(), { implementation: 'reference' });
   await agent.close();
-  await until('disconnected', () => !remote.connected);
+  await eventually('disconnected', () => !remote.connected);
 
   const dead = await greeted(t, port);
-  await until('connected', () => remote.connected);
+  await eventually('connected', () => remote.connected);
   dead.socket.pause();
   const heir = await greeted(t, port);
-  await until('the heir has the name', () => remote.connected && heir.heard('hello-ack') !== undefined);
+  await eventually('the heir has the name', () => remote.connected && heir.heard('hello-ack') !== undefined);
   dead.socket.resume();
-  await until('the dead one is gone', () => dead.closed !== undefined);
+  await eventually('the dead one is gone', () => dead.closed !== undefined);
   t.ok(remote.connected);
   const health = remote.health();
-  await until('the heir is asked', () => heir.heard('health') !== undefined);
+  await eventually('the heir is asked', () => heir.heard('health') !== undefined);
   heir.say({ type: 'health-report', id: heir.heard('health')?.id, health: { ok: true, instances: [] } });
   t.same(await health, { ok: true, instances: [] });
 });
@@ -620,15 +622,15 @@ t.test('a refused agent tries again, and is taken when its name is expected', as
     await server.close();
     await server.close();
   });
-  await until('refused twice', () => reasons.length >= 2);
+  await eventually('refused twice', () => reasons.length >= 2);
   t.match(reasons[0], /refused this agent: the controller has no edge domain "edge-7"/);
   t.notOk(agent.connected);
   const remote = new RemoteDomain({ name: 'edge-7', server });
-  await until('connected', () => remote.connected && agent.connected);
+  await eventually('connected', () => remote.connected && agent.connected);
   t.ok((await remote.health()).ok);
   remote.close();
   remote.close();
-  await until('hung up on', () => !agent.connected);
+  await eventually('hung up on', () => !agent.connected);
   await t.rejects(remote.health(), { code: 'unreachable', message: /closed/ });
 });
 
@@ -643,7 +645,7 @@ t.test('an agent waits for its controller, and for its own domain', async (t) =>
     return { implementation: 'late', serves: [] };
   };
   const agent = serveDomain({ url: `ws://127.0.0.1:${port}`, domain, log, limits: QUICK });
-  await until('it has tried often', () => asked >= 5);
+  await eventually('it has tried often', () => asked >= 5);
   const server = new ChannelServer({ log });
   const remote = new RemoteDomain({ name: 'edge-1', server });
   await server.listen({ host: '127.0.0.1', port });
@@ -651,7 +653,7 @@ t.test('an agent waits for its controller, and for its own domain', async (t) =>
     await agent.close();
     await server.close();
   });
-  await until('connected', () => remote.connected);
+  await eventually('connected', () => remote.connected);
   t.same(await remote.capabilities(), { implementation: 'late', serves: [] });
   const other = new ChannelServer({ log });
   t.equal(await codeOf(() => other.listen({ host: '127.0.0.1', port })), 'listen', 'the port is taken');
@@ -672,7 +674,7 @@ async function relayed(t: Tap, domain: Domain, limits: Partial<Limits> = QUICK, 
     await agent.close();
     await relay.close();
   });
-  await until('connected', () => remote.connected && agent.connected);
+  await eventually('connected', () => remote.connected && agent.connected);
   return { remote, relay, agent };
 }
 
@@ -695,10 +697,10 @@ t.test('a lost link is survived', async (t) => {
     };
     const { remote, relay } = await relayed(t, domain);
     const ends = remote.prepare(snapshot(), epoch(2));
-    await until('the call arrives', () => calls === 1);
+    await eventually('the call arrives', () => calls === 1);
     relay.cut();
-    await until('disconnected', () => !remote.connected);
-    await until('connected again', () => remote.connected);
+    await eventually('disconnected', () => !remote.connected);
+    await eventually('connected again', () => remote.connected);
     release();
     t.match(await ends, { kind: 'ports', terminalSide: 'ref1t' });
     t.equal(calls, 2);
@@ -720,15 +722,15 @@ t.test('a lost link is survived', async (t) => {
     const change = (connection: Connection): boolean =>
       domain.admit(id, { ...connection, opener: 'terminal' });
     change(one);
-    await until('the first change', () => seen.length === 1);
+    await eventually('the first change', () => seen.length === 1);
     relay.cut();
     change(two);
-    await until('connected again', () => relay.connections === 2 && remote.connected);
+    await eventually('connected again', () => relay.connections === 2 && remote.connected);
     change(three);
-    await until('the other changes', () => seen.length >= 3);
+    await eventually('the other changes', () => seen.length >= 3);
     t.same(seen, [42, 43, 44]);
     relay.cut();
-    await until('disconnected', () => !remote.connected);
+    await eventually('disconnected', () => !remote.connected);
     abort.abort();
     await reading;
   });
@@ -755,8 +757,8 @@ t.test('a lost link is survived', async (t) => {
       probeMs: 100,
     });
     relay.freeze();
-    await until('a second connection', () => relay.connections >= 2);
-    await until('connected', () => remote.connected);
+    await eventually('a second connection', () => relay.connections >= 2);
+    await eventually('connected', () => remote.connected);
     t.ok((await remote.health()).ok);
   });
 });
@@ -782,22 +784,22 @@ t.test(
     t.teardown(close);
     const changes = remote.changes(id, 0, new AbortController().signal);
     t.match((await changes.next()).value, [{ sequence: 1 }]);
-    await until('it sends what it may', () => yielded >= MAX_UNACKNOWLEDGED);
+    await eventually('it sends what it may', () => yielded >= MAX_UNACKNOWLEDGED);
     for (let i = 0; i < 10; i++) await remote.health();
     t.ok(yielded <= MAX_UNACKNOWLEDGED + 1, 'and no more');
     for (let sequence = 2; sequence <= 100; sequence++) t.match((await changes.next()).value, [{ sequence }]);
     await changes.return(undefined);
-    await until('the domain is told that nobody reads', () => ended);
+    await eventually('the domain is told that nobody reads', () => ended);
   },
 );
 
 t.test('an agent that sends more changes than asked for is hung up on', async (t) => {
   const { remote, port } = await controller(t, { reconnectMs: 100 });
   const agent = await greeted(t, port);
-  await until('connected', () => remote.connected);
+  await eventually('connected', () => remote.connected);
   const changes = remote.changes(id, 0, new AbortController().signal);
   const first = changes.next();
-  await until('it is asked', () => agent.heard('follow') !== undefined);
+  await eventually('it is asked', () => agent.heard('follow') !== undefined);
   for (let sequence = 1; sequence <= MAX_UNACKNOWLEDGED + 3; sequence++)
     agent.say({
       type: 'delta',
@@ -805,7 +807,7 @@ t.test('an agent that sends more changes than asked for is hung up on', async (t
       deltas: [{ sequence, change: { kind: 'ended', key: 'x' } }],
     });
   t.match((await first).value, [{ sequence: 1 }]);
-  await until('hung up on', () => agent.closed !== undefined);
+  await eventually('hung up on', () => agent.closed !== undefined);
   t.match(agent.closed, { code: 4001, reason: /more changes/ });
 });
 
@@ -850,11 +852,14 @@ t.test('an agent hangs up on a controller that', async (t) => {
   for (const [what, misbehave, says] of cases) {
     const raw = await rawController((peer) => peer.socket.once('message', () => misbehave(peer)));
     const domain = new ReferenceDomain('edge-1');
-    domain.prepare = async () => t.fail('the domain was asked');
+    domain.prepare = async () => {
+      t.fail('the domain was asked');
+      throw new DomainError('refused', 'not in this test');
+    };
     const agent = serveDomain({ url: `ws://127.0.0.1:${raw.port}`, domain, log, limits: QUICK });
-    const [peer] = await until(what, () => raw.peers[0]?.closed !== undefined).then(() => raw.peers);
+    const [peer] = await eventually(what, () => raw.peers[0]?.closed !== undefined).then(() => raw.peers);
     t.match(peer?.received.at(-1), { type: 'error', code: 'invalid', message: says }, what);
-    await until('it dials again', () => raw.peers.length >= 2);
+    await eventually('it dials again', () => raw.peers.length >= 2);
     await agent.close();
     await raw.close();
   }
@@ -870,9 +875,9 @@ t.test('too many requests at once are refused by the agent too', async (t) => {
     await agent.close();
     await raw.close();
   });
-  await until('connected', () => agent.connected);
+  await eventually('connected', () => agent.connected);
   for (let id = 1; id <= 5; id++) raw.peers[0]?.say({ type: 'health', id });
-  await until('two refusals', () => (raw.peers[0]?.received.length ?? 0) >= 3);
+  await eventually('two refusals', () => (raw.peers[0]?.received.length ?? 0) >= 3);
   t.match(raw.peers[0]?.received.slice(1), [
     { type: 'error', id: 4, code: 'not-ready' },
     { type: 'error', id: 5, code: 'not-ready' },

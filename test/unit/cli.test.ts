@@ -15,6 +15,7 @@ import { type FirewallState, firewallStateSchema } from '../../shared/firewall/s
 import { silentLog } from '../../shared/runtime/log.js';
 import { projectRoot } from '../../shared/runtime/project-root.js';
 import { FakeController, PHONE, phaseEvent } from '../fixtures/fake-controller.js';
+import { until } from '../fixtures/until.js';
 
 const EXAMPLES = join(projectRoot(import.meta.url), 'scripts/examples');
 const MAIN = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
@@ -82,8 +83,8 @@ DOMAIN  KIND         SERVES  INSTANCES  HEALTH
 sdn-1   openflow-ct  s1      1          ok
 edge-1  remote       s2      0          no agent is connected: start paguro-agent
 
-TERMINAL  ATTACHED AT  ACTIVE IN  EPOCH  POLICY  OTHER INSTANCES
-alice     s1 s1-eth2   sdn-1          1  phone   -
+TERMINAL  ATTACHED AT  ACTIVE IN  EPOCH  POLICY  PLACEMENT  OTHER INSTANCES
+alice     s1 s1-eth2   sdn-1          1  phone   follow     -
 `,
   );
   const asJson = await run('status', '--json');
@@ -215,6 +216,16 @@ t.test('policies', async (t) => {
   t.match(await run('policy', 'set', 'bob', phone), { code: 1, err: /there are alice/ });
 });
 
+t.test('placement', async (t) => {
+  const { fake, run } = await start(t);
+  t.match(await run('placement', 'alice', 'stay'), { code: 0, out: /stays where it is/ });
+  t.equal(fake.placement, 'stay');
+  t.match(await run('placement', 'alice', 'follow'), { code: 0, out: /follows it/ });
+  t.equal(fake.placement, 'follow');
+  t.match(await run('placement', 'alice', 'fly'), { code: 2, err: /Allowed choices are follow, stay/ });
+  t.match(await run('placement', 'bob', 'stay'), { code: 1, err: /there are alice/ });
+});
+
 t.test('watch prints what happens until Ctrl-C', async (t) => {
   const { fake, api } = await start(t);
   const stop = new AbortController();
@@ -230,7 +241,7 @@ t.test('watch prints what happens until Ctrl-C', async (t) => {
     env: {},
     interrupted: stop.signal,
   });
-  while (fake.happenings.listeners === 0) await new Promise((resolve) => setImmediate(resolve));
+  await until(() => fake.happenings.listeners > 0);
   fake.happenings.publish({
     kind: 'attachment',
     terminal: 'alice',
@@ -241,7 +252,7 @@ t.test('watch prints what happens until Ctrl-C', async (t) => {
   fake.handover('alice', { to: 'edge-1', omitConnections: false });
   t.equal(await watching, 0);
   t.match(out, /^12:30:00\.000 {2}alice {2}attached at s2 s2-eth2\n/);
-  t.match(out, /\n12:00:00\.000 {2}alice {2}sdn-1 -> edge-1 {2}prepare {4}12 ms {2}4,096 bytes\n/);
+  t.match(out, /\n12:00:00\.000 {2}alice {2}sdn-1 -> edge-1 {2}prepare {5}12 ms {2}4,096 bytes\n/);
 });
 
 t.test('tables', async (t) => {
@@ -302,7 +313,7 @@ t.test('the program itself', async (t) => {
   t.match(await program(['nonsense'], api), { code: 2, out: '' });
 
   const watching = program(['watch', '--json'], api, (_, kill) => kill('SIGINT'));
-  while (fake.happenings.listeners === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await until(() => fake.happenings.listeners > 0);
   fake.happenings.publish(phaseEvent('haul'));
   const { code, out } = await watching;
   t.equal(code, 0, 'Ctrl-C ends watching, which is no failure');

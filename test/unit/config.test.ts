@@ -5,9 +5,12 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { loadConfig } from '../../controller-app/config.js';
+import { agentConfigSchema } from '../../edge-agent/config.js';
 import { projectRoot } from '../../shared/runtime/project-root.js';
+import { loadYaml } from '../../shared/runtime/yaml-config.js';
 
-const EXAMPLE = join(projectRoot(import.meta.url), 'scripts/examples/controller.yaml');
+const EXAMPLES = join(projectRoot(import.meta.url), 'scripts/examples');
+const EXAMPLE = join(EXAMPLES, 'controller.yaml');
 
 const POLICY = 'name: p\ndefaults: {outbound: accept, inbound: drop}\nrules: []\n';
 const SMALL = 'switches: [{name: s1, dpid: 1}]\ndomains: [{name: sdn-1, kind: openflow-ct, switch: s1}]\n';
@@ -48,6 +51,13 @@ t.test('the example is the demo network', async (t) => {
     ipv6: ['fd00::1'],
   });
   t.equal(config.terminals[0]?.policy.name, 'phone');
+});
+
+t.test('the example of the agent belongs to it', async (t) => {
+  const { data } = await loadYaml(join(EXAMPLES, 'agent.yaml'), agentConfigSchema);
+  const { channel, domains } = await loadConfig(EXAMPLE);
+  t.equal(data.controller, `ws://${channel.host}:${channel.port}`);
+  t.ok(domains.some(({ name, kind }) => name === data.name && kind === 'remote'));
 });
 
 t.test('paths are relative to the file, forms are made one', async (t) => {

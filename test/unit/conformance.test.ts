@@ -9,6 +9,8 @@ import { inProcess, throughChannel } from '../fixtures/reference-environment.js'
 /** A broken domain may let the suite wait for what never comes. */
 const CONTROL_DEADLINE_MS = 300;
 
+t.setTimeout(120_000);
+
 await domainConformance(t, { name: 'the reference domain', create: () => inProcess() });
 await domainConformance(t, {
   name: 'the reference domain behind the channel',

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
+import { renderPolicy } from '../../controller-app/pipeline/index.js';
 import { addressBits, inPrefix } from '../../shared/firewall/addresses.js';
 import { type Connection, connectionKey, connectionSchema } from '../../shared/firewall/connection.js';
 import { connectionOf, ICMP_TYPES, type Packet } from '../../shared/firewall/packet.js';
@@ -373,6 +374,45 @@ t.test('a small file cannot become a large policy', async (t) => {
   );
 });
 
+t.test('whatever stands in a file, the answer is a policy or a list of problems', async (t) => {
+  const key = fc.constantFrom(
+    'name',
+    'defaults',
+    'rules',
+    'direction',
+    'remotePorts',
+    'remote',
+    'action',
+    '__proto__',
+  );
+  const value = fc.letrec((tie) => ({
+    any: fc.oneof(
+      { depthSize: 'small' },
+      fc.constantFrom('inbound', 'drop', 'tcp', '80-90', '10.0.0.0/8', null, -1, 1e99, true),
+      fc.string(),
+      fc.array(tie('any'), { maxLength: 4 }),
+      fc.dictionary(key, tie('any'), { maxKeys: 6 }),
+    ),
+  })).any;
+  const text = fc.oneof(
+    fc.string(),
+    fc.string({ unit: 'binary' }),
+    value.map((data) => JSON.stringify(data)),
+  );
+  const result = fc.check(
+    fc.property(text, (source) => {
+      try {
+        parsePolicy(source, 'p');
+        return true;
+      } catch (error) {
+        return error instanceof YamlError && error.problems.length > 0;
+      }
+    }),
+    { numRuns: 1000 },
+  );
+  t.notOk(result.failed, fc.defaultReportMessage(result) ?? 'holds');
+});
+
 t.test('a checked policy is checked again with the same result', async (t) => {
   t.same(policySchema.parse(JSON.parse(JSON.stringify(phone))), phone);
   const lists = [80, '80', [80, 443], ['80-90', 443], [[80, 443]], [[80, 90], 443]];
@@ -594,11 +634,84 @@ const BROKEN: Record<string, VerdictFunction> = {
 
 for (const [name, property] of Object.entries(PROPERTIES)) {
   t.test(name, async (t) => {
-    const result = fc.check(property(verdict), { numRuns: 1000 });
+    const result = fc.check(property(verdict), { numRuns: 500 });
     t.notOk(result.failed, fc.defaultReportMessage(result) ?? 'holds');
     const broken = BROKEN[name];
-    t.ok(broken && fc.check(property(broken), { numRuns: 1000 }).failed, 'and is broken by a wrong verdict');
+    t.ok(
+      broken && fc.check(property(broken), { numRuns: 3000, endOnFailure: true }).failed,
+      'and is broken by a wrong verdict',
+    );
   });
+}
+
+t.test('the flow rules of a policy decide as the reference does', async (t) => {
+  type Judge = typeof verdict;
+  const agree = (judge: Judge) =>
+    fc.property(policyArbitrary, packetArbitrary, (policy, packet) => {
+      // An echo cut off before its id is invalid to conntrack already; the flow rules never see it.
+      if (packet.protocol === 'icmp' && packet.id === undefined) return true;
+      const { reason, by } = judge(policy, NOBODY, packet);
+      if (reason !== 'rule' && reason !== 'default') return decidedByFlows(policy, packet) === undefined;
+      return decidedByFlows(policy, packet) === by;
+    });
+  const result = fc.check(agree(verdict), { numRuns: 1000 });
+  t.notOk(result.failed, fc.defaultReportMessage(result) ?? 'agree');
+  const lastMatch: Judge = (policy, connections, packet) =>
+    verdict({ ...policy, rules: policy.rules.toReversed() }, connections, packet);
+  t.ok(
+    fc.check(agree(lastMatch), { numRuns: 3000, endOnFailure: true }).failed,
+    'a reference that reads rules backwards does not',
+  );
+});
+
+/** What decides an opening packet in the tables of a switch: the first rendered rule that has a match for it. */
+function decidedByFlows(policy: Policy, packet: Packet): string | undefined {
+  const fields = fieldsOf(packet);
+  const rule = renderPolicy(policy)
+    .toSorted((a, b) => a.order - b.order)
+    .find(({ matches: all }) => all.some((match) => holds(match, fields)));
+  if (rule === undefined) return undefined;
+  return policy.rules[rule.policyRule]?.name ?? `default ${rule.direction}`;
+}
+
+/** The fields of a packet as OpenFlow matches them; addresses as numbers. */
+function fieldsOf(packet: Packet): Record<string, bigint> {
+  const { family, direction, protocol, source, destination } = packet;
+  const v4 = family === 'ipv4';
+  const numbers = { tcp: 6, udp: 17, icmp: v4 ? 1 : 58 };
+  const ip = v4 ? 'ipv4' : 'ipv6';
+  const fields: Record<string, bigint> = {
+    reg0: direction === 'outbound' ? 1n : 2n,
+    eth_type: v4 ? 0x0800n : 0x86ddn,
+    ip_proto: BigInt(protocol === 'other' ? packet.number : numbers[protocol]),
+    [`${ip}_src`]: addressBits(source.address),
+    [`${ip}_dst`]: addressBits(destination.address),
+  };
+  if (protocol === 'icmp') {
+    fields[`icmpv${v4 ? 4 : 6}_type`] = BigInt(packet.type);
+    fields[`icmpv${v4 ? 4 : 6}_code`] = BigInt(packet.code);
+  } else if (protocol !== 'other') {
+    fields[`${protocol}_src`] = BigInt(packet.source.port);
+    fields[`${protocol}_dst`] = BigInt(packet.destination.port);
+  }
+  if (protocol === 'tcp') {
+    const { fin, syn, rst, ack } = packet.flags;
+    fields.tcp_flags = BigInt((fin ? 1 : 0) | (syn ? 2 : 0) | (rst ? 4 : 0) | (ack ? 16 : 0));
+  }
+  return fields;
+}
+
+function holds(match: object, fields: Readonly<Record<string, bigint>>): boolean {
+  return Object.entries(match).every(([name, wanted]) => {
+    const field = fields[name];
+    if (field === undefined) return false;
+    if (typeof wanted !== 'object') return field === bitsOf(wanted);
+    return (field & bitsOf(wanted.mask)) === bitsOf(wanted.value);
+  });
+}
+
+function bitsOf(value: unknown): bigint {
+  return typeof value === 'string' ? addressBits(value) : BigInt(Number(value));
 }
 
 t.test('a rule that covers another matches all that it matches', async (t) => {
@@ -608,7 +721,7 @@ t.test('a rule that covers another matches all that it matches', async (t) => {
     covered++;
     return !matches(narrow, packet) || matches(wide, packet);
   });
-  fc.assert(property, { numRuns: 20_000 });
+  fc.assert(property, { numRuns: 4000 });
   t.ok(covered > 100, `${covered} pairs covered each other`);
 });
 

@@ -27,19 +27,17 @@ const tables = {
   egress: 9,
 };
 const numbers = { ...tables, ingress: tables.learn, network: tables.forward };
-const topology = new Topology(
-  [s1, s2, s3],
+const links: ConstructorParameters<typeof Topology>[1] = [
   [
-    [
-      { dpid: s1, port: 't1' },
-      { dpid: s3, port: 't1' },
-    ],
-    [
-      { dpid: s2, port: 't1' },
-      { dpid: s3, port: 't2' },
-    ],
+    { dpid: s1, port: 't1' },
+    { dpid: s3, port: 't1' },
   ],
-);
+  [
+    { dpid: s2, port: 't1' },
+    { dpid: s3, port: 't2' },
+  ],
+];
+const open = new Topology([s1, s2, s3], links);
 const ports = new Map<Dpid, ReadonlyMap<string, number>>([
   [
     s1,
@@ -108,7 +106,7 @@ function forwarding(at: Dpid): Rule[] {
   ];
 }
 
-function fabric(view: Partial<TerminalView>): Fabric {
+function fabric(view: Partial<TerminalView>, topology = open): Fabric {
   const whole: SteeringView = {
     topology,
     ports,
@@ -232,6 +230,21 @@ t.test('frames that pretend', async (t) => {
     fabric({ paths: [] }).send(atServer, { src: server, dst: broadcast }).visited.length,
     'nor into an instance that is not active',
   );
+});
+
+t.test('where only terminals may be, a port that is none’s is closed', async (t) => {
+  const closed = new Topology([s1, s2, s3], links, new Set([s1]));
+  const stranger = { src: '02:00:00:00:00:77', dst: server };
+  const at = { dpid: s1, port: 6 };
+  t.same(places(fabric({}).send(at, stranger)), ['3:3'], 'elsewhere such a host is let in');
+  t.same(fabric({}, closed).send(at, stranger).arrived, []);
+  t.same(
+    places(fabric({}, closed).send(at, { src: terminal.mac, dst: server })),
+    [`1:${0xfffffffd}`],
+    'a terminal’s first frame is told of',
+  );
+  const called = fabric({}, closed).send(atServer, { src: server, dst: broadcast });
+  t.notOk(places(called).includes('1:6'), 'nor is anything flooded there');
 });
 
 t.test('a topology with a loop is led along a tree', async (t) => {

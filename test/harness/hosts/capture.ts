@@ -33,6 +33,8 @@ export class Capture {
   readonly #child: ChildProcess;
   readonly #reader = new PcapReader();
   readonly #frames: CapturedFrame[] = [];
+  /** The bytes of the kept frames, a character each. */
+  readonly #known = new Set<string>();
   readonly #keep: (frame: Buffer) => boolean;
   readonly #maxFrames: number;
   readonly #ended: Promise<void>;
@@ -88,7 +90,8 @@ export class Capture {
 
   /** Was a frame with exactly these bytes seen? */
   saw(frame: Buffer): boolean {
-    return this.frames().some(({ data }) => data.equals(frame));
+    this.#check();
+    return this.#known.has(frame.toString('latin1'));
   }
 
   /** Settles when every frame that the kernel has seen until now is among `frames()`. */
@@ -126,8 +129,10 @@ export class Capture {
         this.#seen++;
         if (!this.#keep(frame.data)) continue;
         const at = frame.capturedAt - this.#clockOffset;
-        if (this.#frames.length < this.#maxFrames) this.#frames.push({ at, data: frame.data });
-        else
+        if (this.#frames.length < this.#maxFrames) {
+          this.#frames.push({ at, data: frame.data });
+          this.#known.add(frame.data.toString('latin1'));
+        } else
           this.#problem ??= new Error(
             `more than ${this.#maxFrames} frames at ${this.host.name}: filter more`,
           );

@@ -27,7 +27,7 @@ export interface ForbiddenCase {
   /** `link`: no IP at all. */
   readonly family: Family | 'link';
   readonly from: Role;
-  readonly seenAt: Role;
+  readonly seenAt: 'terminal' | 'server';
   readonly frame: Buffer;
 }
 
@@ -49,6 +49,8 @@ export interface ForbiddenOptions {
 const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
 const CASES_A_ROUND = 200;
 const FIRST_PORT = 10_000;
+/** A port of the terminal that no policy opens to anybody. */
+const CLOSED_INBOUND_PORT = 8_022;
 const ALL_NODES = { ip: 'ff02::1', mac: '33:33:00:00:00:01' };
 const { fin, syn, rst, psh, ack } = TCP_FLAGS;
 /** A connection nobody opened, whichever of its packets comes first. */
@@ -128,28 +130,28 @@ function fromTerminal(options: ForbiddenOptions, family: Family, add: Add): void
     frame: tcp({ ...link, from: stranger.mac }, ip, opening(mark, openPort)),
   }));
   if (family === 'ipv4') {
-    add(() => ({
+    const claim = arp(link, {
+      ...{ operation: 'reply', senderMac: terminal.mac, senderIp: stranger.ipv4 },
+      ...{ targetMac: server.mac, targetIp: server.ipv4 },
+    });
+    add((mark) => ({
       name: "ARP reply from the terminal with somebody else's address",
       ...common,
-      frame: arp(link, {
-        ...{ operation: 'reply', senderMac: terminal.mac, senderIp: stranger.ipv4 },
-        ...{ targetMac: server.mac, targetIp: server.ipv4 },
-      }),
+      frame: padded(claim, mark),
     }));
   } else {
-    add(() => ({
+    const claim = neighbourAdvertisement(link, ip, stranger.ipv6, terminal.mac);
+    add((mark) => ({
       name: "neighbour advertisement from the terminal of somebody else's address",
       ...common,
-      frame: neighbourAdvertisement(link, ip, stranger.ipv6, terminal.mac),
+      frame: padded(claim, mark),
     }));
-    add(() => ({
+    const toAll = { source: linkLocalOf(terminal.mac), destination: ALL_NODES.ip };
+    const router = routerAdvertisement({ from: terminal.mac, to: ALL_NODES.mac }, toAll, terminal.mac);
+    add((mark) => ({
       name: 'router advertisement from the terminal',
       ...common,
-      frame: routerAdvertisement(
-        { from: terminal.mac, to: ALL_NODES.mac },
-        { source: linkLocalOf(terminal.mac), destination: ALL_NODES.ip },
-        terminal.mac,
-      ),
+      frame: padded(router, mark),
     }));
   }
 }
@@ -167,7 +169,7 @@ function toTerminal(options: ForbiddenOptions, family: Family, add: Add): void {
     add(({ port, sequence }) => ({
       name: `unsolicited SYN from the ${from}`,
       ...common,
-      frame: tcp(link, ip, { sourcePort: port, destinationPort: 22, flags: syn, sequence }),
+      frame: tcp(link, ip, { sourcePort: port, destinationPort: CLOSED_INBOUND_PORT, flags: syn, sequence }),
     }));
     add(({ port, payload }) => ({
       name: `unsolicited datagram from the ${from}`,
@@ -192,7 +194,11 @@ function toTerminal(options: ForbiddenOptions, family: Family, add: Add): void {
 }
 
 /** "What you send to the server, send to me": about a connection that looks alive. */
-function redirection({ terminal, server, stranger, openPort }: ForbiddenOptions, family: Family, mark: Mark): Buffer {
+function redirection(
+  { terminal, server, stranger, openPort }: ForbiddenOptions,
+  family: Family,
+  mark: Mark,
+): Buffer {
   const link: Ethernet = { from: stranger.mac, to: terminal.mac };
   const alive = tcp(
     { from: terminal.mac, to: server.mac },
@@ -233,6 +239,11 @@ function onTheLink(options: ForbiddenOptions, add: Add): void {
       frame: ethernet(link, ETHERTYPE.experimental, payload),
     }));
   }
+}
+
+/** Ethernet frames may be longer than the packet in them: the mark of a packet that has no room for one. */
+function padded(frame: Buffer, { payload }: Mark): Buffer {
+  return Buffer.concat([frame, payload]);
 }
 
 function midStream(mark: Mark, flags: number, sourcePort: number, destinationPort: number) {

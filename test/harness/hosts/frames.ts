@@ -2,7 +2,13 @@
  * Frames, built from values: Ethernet, 802.1Q, ARP, IPv4, IPv6, TCP, UDP, ICMP, ICMPv6 and neighbour discovery, with right checksums.
  * Pure. Sources: RFC 826, 791, 8200, 9293, 768, 792, 4443, 4861; IEEE 802.1Q.
  */
-export const ETHERTYPE = { ipv4: 0x0800, arp: 0x0806, vlan: 0x8100, ipv6: 0x86dd, experimental: 0x88b5 } as const;
+export const ETHERTYPE = {
+  ipv4: 0x0800,
+  arp: 0x0806,
+  vlan: 0x8100,
+  ipv6: 0x86dd,
+  experimental: 0x88b5,
+} as const;
 const PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
 export const TCP_FLAGS = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const;
 const TTL = 64;
@@ -108,7 +114,14 @@ export function udp(link: Ethernet, ip: Ip, { sourcePort, destinationPort, paylo
 }
 
 /** ICMP or ICMPv6, by the family of the addresses. `body` follows the checksum. */
-export function icmp(link: Ethernet, ip: Ip, type: number, code: number, body: Buffer, hopLimit = TTL): Buffer {
+export function icmp(
+  link: Ethernet,
+  ip: Ip,
+  type: number,
+  code: number,
+  body: Buffer,
+  hopLimit = TTL,
+): Buffer {
   const bytes = Buffer.concat([Buffer.from([type, code, 0, 0]), body]);
   if (!isIpv6(ip)) {
     bytes.writeUInt16BE(checksum(bytes), 2);
@@ -123,7 +136,13 @@ export function echoRequest(link: Ethernet, ip: Ip, id: number, sequence: number
 }
 
 /** "Send what is in `about` (an IP packet, or its begin) to `gateway` instead." IPv6: `gateway` is the better next hop. */
-export function redirect(link: Ethernet, ip: Ip, gateway: string, destination: string, about: Buffer): Buffer {
+export function redirect(
+  link: Ethernet,
+  ip: Ip,
+  gateway: string,
+  destination: string,
+  about: Buffer,
+): Buffer {
   if (!isIpv6(ip)) return icmp(link, ip, 5, 1, Buffer.concat([addressBytes(gateway), about]));
   const targets = [addressBytes(gateway), addressBytes(destination)];
   // The "redirected header" option, in units of 8 bytes.
@@ -172,7 +191,12 @@ function ipFrame(link: Ethernet, ip: Ip, protocol: number, payload: Buffer, hopL
 function withChecksum(bytes: Buffer, at: number, ip: Ip, protocol: number): Buffer {
   const length = Buffer.alloc(4);
   length.writeUInt32BE(bytes.length);
-  const pseudo = [addressBytes(ip.source), addressBytes(ip.destination), length, Buffer.from([0, 0, 0, protocol])];
+  const pseudo = [
+    addressBytes(ip.source),
+    addressBytes(ip.destination),
+    length,
+    Buffer.from([0, 0, 0, protocol]),
+  ];
   const sum = checksum(Buffer.concat([...pseudo, bytes]));
   // A UDP checksum of 0 would say that there is none.
   bytes.writeUInt16BE(protocol === PROTOCOL.udp && sum === 0 ? 0xffff : sum, at);

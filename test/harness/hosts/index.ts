@@ -1,7 +1,7 @@
 /**
  * Hosts of the network and what they can do: programs in their namespace, traffic, pings, injection and capture of frames.
  */
-export { type CapturedFrame, Capture, type CaptureOptions, startCapture } from './capture.js';
+export { Capture, type CapturedFrame, type CaptureOptions, startCapture } from './capture.js';
 export { monotonicMs } from './clock.js';
 export {
   type ForbiddenCase,

@@ -35,14 +35,8 @@ export async function sendCases(rig: Rig, cases: readonly ForbiddenCase[]): Prom
     await rig.injectors[from].send(cases.slice(at, until).map(({ frame }) => frame));
     at = until;
   }
-  const seen = (): ReadonlySet<string> => {
-    const captures = Object.entries(rig.captures);
-    return new Set(captures.flatMap(([role, capture]) => capture.frames().map(({ data }) => key(role, data))));
-  };
-  const split = (wanted: boolean): readonly ForbiddenCase[] => {
-    const frames = seen();
-    return cases.filter(({ seenAt, frame }) => frames.has(key(seenAt, frame)) === wanted);
-  };
+  const split = (wanted: boolean): readonly ForbiddenCase[] =>
+    cases.filter(({ seenAt, frame }) => rig.captures[seenAt].saw(frame) === wanted);
   return { tried: cases, arrived: () => split(true), missing: () => split(false) };
 }
 
@@ -98,8 +92,4 @@ async function arrives(injector: Injector, capture: Capture, frame: Buffer, what
     },
     { timeoutMs: SENTINEL_MS, intervalMs: 5 },
   );
-}
-
-function key(role: string, frame: Buffer): string {
-  return `${role} ${frame.toString('latin1')}`;
 }

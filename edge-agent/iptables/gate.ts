@@ -1,0 +1,41 @@
+/**
+ * The gate: whether the rules of a compartment admit new connections. It is a list of xt_recent for each family; the rules ask whether
+ * the terminal's address is in it. Writing the list through /proc takes a fraction of a millisecond where iptables-restore takes 16.
+ */
+import { open } from 'node:fs/promises';
+import { DomainError } from '../../shared/domain/domain.js';
+import type { Family, Terminal } from '../../shared/firewall/terminal.js';
+import type { Compartment } from '../runtime/runtime.js';
+import { GATES } from './render.js';
+
+/** Opens or closes the gate; the rules must be in place. May be repeated. Fails with `refused`. */
+export async function setGate(compartment: Compartment, terminal: Terminal, isOpen: boolean): Promise<void> {
+  await Promise.all([
+    setList(compartment, 'ipv4', terminal.ipv4, isOpen),
+    setList(compartment, 'ipv6', terminal.ipv6, isOpen),
+  ]);
+}
+
+async function setList(
+  compartment: Compartment,
+  family: Family,
+  addresses: readonly string[],
+  isOpen: boolean,
+): Promise<void> {
+  const path = `/proc/${compartment.pid}/net/xt_recent/${GATES[family]}`;
+  try {
+    const file = await open(path, 'r+');
+    try {
+      // The kernel takes one address with each write.
+      for (const address of addresses) await file.write(`${isOpen ? '+' : '-'}${address}\n`);
+    } finally {
+      await file.close();
+    }
+  } catch (error) {
+    throw new DomainError(
+      'refused',
+      `the firewall's gate could not be ${isOpen ? 'opened' : 'closed'}: ${error instanceof Error ? error.message : String(error)}; look whether the kernel has xt_recent`,
+      { cause: error },
+    );
+  }
+}

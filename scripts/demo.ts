@@ -1,0 +1,84 @@
+/**
+ * `npm run demo`: the main job in a lab, each phase as it happens, and at the end what became of connections and forbidden packets.
+ * With --json the last line of standard output is the whole result as one JSON object, and all else goes to standard error.
+ */
+import '../test/lab/enter.js';
+import { parseArgs } from 'node:util';
+import { type MainJobResult, runMainJob } from '../test/harness/main-job.js';
+import type { Paguro } from '../test/harness/paguro.js';
+import { currentLab } from '../test/lab/index.js';
+import { renderResult, renderStep } from './demo-report.js';
+
+const USAGE = 'usage: npm run demo -- [--json]';
+
+/** Ends the lab, and with it everything in it. */
+function end(code: number): never {
+  process.exit(code);
+}
+
+function readArguments(): { json: boolean } {
+  try {
+    const { values } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
+    return values;
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    return end(2);
+  }
+}
+
+const { json } = readArguments();
+const say = (text: string): void => {
+  if (json) console.error(text);
+  else console.log(text);
+};
+const start = performance.now();
+const at = (): number => performance.now() - start;
+
+/** Each phase of a handover as the controller tells of it. */
+async function follow(paguro: Paguro): Promise<void> {
+  for await (const event of await paguro.api.events(new AbortController().signal)) {
+    const text = renderStep(event);
+    if (text !== undefined) say(text);
+  }
+}
+
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    say(`\n${signal}: the lab ends, and with it everything that was started`);
+    end(signal === 'SIGINT' ? 130 : 143);
+  });
+}
+
+say('Paguro: a personal firewall moves live from an SDN domain to an edge domain and back.');
+say(
+  `While it runs, look into it from another terminal: npx paguro --api unix:${currentLab().apiSocket} status\n`,
+);
+try {
+  const result: MainJobResult = await runMainJob({
+    onStep: (text) => say(`${(at() / 1000).toFixed(1).padStart(5)} s  ${text}`),
+    onSystem: (paguro) => {
+      // The stream ends with the controller, at the end of the job.
+      follow(paguro).catch(() => {});
+    },
+  });
+  say(`\n${renderResult(result)}`);
+  const good = isGood(result);
+  say(`${good ? 'All as it should be' : 'NOT as it should be'}, in ${(at() / 1000).toFixed(0)} s.`);
+  if (json) console.log(JSON.stringify(result));
+  end(good ? 0 : 1);
+} catch (error) {
+  console.error(`\nThe demo failed: ${error instanceof Error ? error.message : String(error)}`);
+  console.error(`Logs were in ${currentLab().folder}; PAGURO_LOG=debug tells more.`);
+  end(1);
+}
+
+function isGood({ connections, forbidden, control }: MainJobResult): boolean {
+  return (
+    connections.opened > 0 &&
+    connections.survived === connections.opened &&
+    forbidden.passed === 0 &&
+    forbidden.withoutFirewall.arrived === forbidden.withoutFirewall.tried &&
+    control.aliveBefore === control.opened &&
+    control.survived === 0
+  );
+}
