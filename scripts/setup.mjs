@@ -147,7 +147,7 @@ function removeStaleOutputs(sources) {
 async function buildImage() {
   const program = join(DIST, 'scripts', 'image.js');
   if (!existsSync(program)) return;
-  const code = await runProgram(process.execPath, [program], { stdio: ['ignore', 2, 2] });
+  const code = await runProgram(process.execPath, [program], { stdio: ['ignore', 'ignore', 2] });
   if (code !== 0) throw new SetupError("the firewall's image could not be built: see above", code);
 }
 

@@ -11,7 +11,13 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { ApiEvent, HandoverReport } from '../../shared/api/schema.js';
-import { type Domain, DomainError, type Ends, type InstanceId } from '../../shared/domain/domain.js';
+import {
+  type Domain,
+  DomainError,
+  type DomainErrorCode,
+  type Ends,
+  type InstanceId,
+} from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import { epoch, type FirewallState } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
@@ -66,6 +72,7 @@ export class HandoverError extends Error {
 const REPEAT_MS = { first: 250, most: 10_000 } as const;
 /** The lease is renewed this many times before it would run out. */
 const RENEWALS_PER_LEASE = 3;
+const GONE: ReadonlySet<DomainErrorCode> = new Set(['no-instance', 'stale-epoch']);
 
 export class Coordinator {
   readonly #records: ReadonlyMap<string, FirewallRecord>;
@@ -293,7 +300,12 @@ export class Coordinator {
 
   async #remove({ domain, id }: Placed): Promise<void> {
     await this.options.steering.removePath(id);
-    await domain.retire(id);
+    try {
+      await domain.retire(id);
+    } catch (error) {
+      // Gone, or fenced off for good by a newer instance in that domain: as good as retired.
+      if (!(error instanceof DomainError && GONE.has(error.code))) throw error;
+    }
   }
 
   /** Instances that a domain still has from before this controller started. */
@@ -318,15 +330,13 @@ export class Coordinator {
     }
   }
 
-  /** Repeats a step that must be done, until it is or the coordinator closes. An instance that is gone is as good as done. */
+  /** Repeats a step that must be done, until it is or the coordinator closes. */
   async #untilDone(placed: Placed, step: () => Promise<void>): Promise<void> {
     let waitMs: number = REPEAT_MS.first;
     while (!this.#closing.signal.aborted) {
       try {
         return await step();
       } catch (error) {
-        if (error instanceof DomainError && (error.code === 'no-instance' || error.code === 'stale-epoch'))
-          return;
         this.#complain(placed, error);
         await this.#pause(waitMs);
         waitMs = Math.min(waitMs * 2, REPEAT_MS.most);

@@ -33,6 +33,7 @@ import {
   variantTable,
 } from './wire.js';
 
+/** Nicira's experimenter id. */
 export const NICIRA = 0x00002320;
 const OFPAT_EXPERIMENTER = 0xffff;
 /** Nicira's subtypes are kept in one table with the standard types, above them. */

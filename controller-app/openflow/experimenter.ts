@@ -3,7 +3,9 @@
  *
  *   experimenter u32 | type u32 | body
  */
+import { NICIRA } from './action.js';
 import { ipv4, ipv6 } from './addresses.js';
+import { VERSION } from './constants.js';
 import { OpenFlowEncodeError } from './errors.js';
 import { flowMod, groupMod } from './flow.js';
 import {
@@ -23,8 +25,6 @@ import {
 } from './wire.js';
 
 export const ONF = 0x4f4e4600;
-export const NICIRA = 0x00002320;
-const OFPT_VERSION = 4;
 
 /** Messages that a bundle can hold here. */
 const BUNDLED = { flow_mod: [14, flowMod], group_mod: [15, groupMod] } as const satisfies Variants;
@@ -40,7 +40,7 @@ const bundledMessage: Codec<BundledMessage> = {
     const length = r.u16();
     r.skip(4);
     const layout = bundledTable.byId(type);
-    if (version !== OFPT_VERSION) r.fail('bad-version', `version ${version} in a bundle`);
+    if (version !== VERSION) r.fail('bad-version', `version ${version} in a bundle`);
     if (!layout) r.fail('bad-value', `a message of type ${type} in a bundle`);
     if (length < 8) r.fail('bad-length', `a message of ${length} bytes in a bundle`);
     const message: Record<string, unknown> = { type: layout.name };
@@ -51,7 +51,7 @@ const bundledMessage: Codec<BundledMessage> = {
     const start = w.length;
     const layout = bundledTable.byName(message.type);
     if (!layout) throw new OpenFlowEncodeError('bad-value', `${message.type} can't be in a bundle`);
-    w.u8(OFPT_VERSION);
+    w.u8(VERSION);
     w.u8(layout.id);
     const at = w.lengthLater();
     w.u32(w.xid);
@@ -171,7 +171,7 @@ function writeTuple(w: Writer, tuple: ConnectionTuple): void {
   }
 }
 
-/** NXT_CT_FLUSH: connections of a zone (of all zones), or those that a tuple describes (then the zone is 0 unless given). */
+/** NXT_CT_FLUSH, of Open vSwitch 3.1: connections of a zone (of all zones), or those that a tuple describes (then the zone is 0 unless given). */
 export interface CtFlush {
   /** IP protocol; 0 (absent) for any. */
   readonly protocol?: number;
@@ -180,6 +180,8 @@ export interface CtFlush {
   readonly original?: ConnectionTuple;
   readonly reply?: ConnectionTuple;
 }
+
+const ICMPV6 = 58;
 
 const ctFlush: Struct<CtFlush> = {
   readInto: (r, target) => {
@@ -198,6 +200,11 @@ const ctFlush: Struct<CtFlush> = {
     return value;
   },
   write: (w, { protocol, zone, original, reply }) => {
+    if (protocol === ICMPV6 && [original, reply].some((tuple) => tuple?.icmpType !== undefined))
+      throw new OpenFlowEncodeError(
+        'bad-value',
+        'ct_flush of ICMPv6 by type makes Open vSwitch 3.1 abort: leave icmpType out, icmpId is enough',
+      );
     w.u8(protocol ?? 0);
     w.zeros(7);
     if (original) writeProperty(w, 0, () => writeTuple(w, original));

@@ -11,6 +11,7 @@ export {
   type CloneAction,
   type CtAction,
   type FieldBits,
+  NICIRA,
   OFPCML_NO_BUFFER,
   type SetFieldAction,
   type UnknownAction,
@@ -28,7 +29,6 @@ export {
   type BundledMessage,
   type ConnectionTuple,
   type CtFlush,
-  NICIRA,
   OFPBF,
   ONF,
 } from './experimenter.js';

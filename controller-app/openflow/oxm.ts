@@ -347,9 +347,12 @@ export const matchCodec: Codec<Match> = {
   },
 };
 
+const keyWriter = new Writer();
+
 /** Equal for matches that mean the same, whatever order or spelling their fields have. */
 export function matchKey(match: Match): string {
-  const w = new Writer();
+  const w = keyWriter;
+  w.length = 0;
   oxms.write(w, match);
   return w.bytes.toString('latin1', 0, w.length);
 }

@@ -184,7 +184,7 @@ export type Infer<C> = C extends Codec<infer T> ? T : never;
 export type Simplify<T> = { [K in keyof T]: T[K] } & {};
 
 type Fields = Readonly<Record<string, Codec<unknown>>>;
-/** Fields that carry nothing (padding, constants) are no part of the value; those with a default are optional. */
+/** Fields that carry nothing (padding) are no part of the value; those with a default are optional. */
 type StructValue<F extends Fields> = Simplify<
   {
     readonly [K in keyof F as [Infer<F[K]>] extends [undefined]
@@ -213,16 +213,6 @@ export const pad = (count: number): Codec<undefined> => ({
     return undefined;
   },
   write: (w) => w.zeros(count),
-});
-
-/** A number that must be this one. */
-export const constant = (codec: Codec<number>, value: number): Codec<undefined> => ({
-  read: (r) => {
-    const got = codec.read(r);
-    if (got !== value) r.fail('bad-value', `${got} where only ${value} can be`);
-    return undefined;
-  },
-  write: (w) => codec.write(w, value),
 });
 
 /** May be left out and is then `absent` on the wire; when that comes in, it is left out of the value. */

@@ -6,6 +6,7 @@
  */
 import type { Connection, TcpState } from '../../shared/firewall/connection.js';
 import { familyOf } from '../../shared/firewall/terminal.js';
+import { ADMITTED_MARK } from '../iptables/render.js';
 
 /**
  * Linux has more states than a connection here. CLOSE_WAIT stands for all of closing, because it takes data and FINs of either side in any
@@ -21,7 +22,15 @@ const TCP_STATES: Readonly<Record<TcpState, string>> = {
 
 /** Arguments of a command that adds the connection unless it is there, idle for at most `timeoutSeconds`. */
 export function additionOf(connection: Connection, timeoutSeconds: number): readonly string[] {
-  return ['-A', ...tupleOf(connection), ...stateOf(connection), '-t', `${timeoutSeconds}`];
+  return [
+    '-A',
+    ...tupleOf(connection),
+    ...stateOf(connection),
+    '-m',
+    `${ADMITTED_MARK}`,
+    '-t',
+    `${timeoutSeconds}`,
+  ];
 }
 
 /** Arguments of a command that gives an entry that is there this connection's state. */

@@ -146,6 +146,10 @@ export class Instance {
       await this.#applyRules(counters);
     } catch (error) {
       this.#policy = before;
+      // One family may have taken the new rules already.
+      await this.#applyRules(counters).catch((cause: unknown) =>
+        this.parts.log.error({ err: cause, ...this.id }, 'the old policy could not be put back'),
+      );
       throw error;
     }
     this.#changes.append([{ kind: 'policy', policy }]);

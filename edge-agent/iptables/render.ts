@@ -5,10 +5,12 @@
  *   FORWARD              redirects fall; the bridge port that a packet came in by decides its direction
  *   paguro-from-terminal DHCP client, neighbour discovery, then only the terminal's own source addresses
  *   paguro-from-network  DHCP server, neighbour discovery, then nothing with a source of the terminal's
- *   paguro-known         INVALID falls, packets of known connections pass, the rest asks for admission
+ *   paguro-known         INVALID falls, packets of known connections pass, the rest asks for admission. Known is what has
+ *                        been answered, and what was admitted: its mark says so, as to the kernel a connection is new until it is answered
  *   paguro-admit         while the gate is open: opening packets of TCP, UDP and ICMP meet the policy. All else falls
  *   paguro-outbound      the policy, one direction a chain. Every rule carries its name as a comment,
  *   paguro-inbound       which is what its counter is found by
+ *   paguro-accept        marks the connection, and lets it pass
  *
  * What changes with an instance's role is no rule but the gate: a list of xt_recent that names the terminal's addresses while the
  * instance admits, and that a write into /proc changes without starting a process (gate.ts).
@@ -37,10 +39,14 @@ export const POLICY_CHAINS: Readonly<Record<Direction, string>> = {
   inbound: 'paguro-inbound',
 };
 
+/** The mark of connections that were admitted, here or by an earlier instance. */
+export const ADMITTED_MARK = 1;
+
 /** The lists that are the gate, one a family, as files under /proc/net/xt_recent. */
 export const GATES: Readonly<Record<Family, string>> = { ipv4: 'paguro4', ipv6: 'paguro6' };
 
 const ADMIT = 'paguro-admit';
+const ACCEPT = 'paguro-accept';
 const KNOWN = 'paguro-known';
 const FROM_TERMINAL = 'paguro-from-terminal';
 const FROM_NETWORK = 'paguro-from-network';
@@ -57,7 +63,9 @@ export function renderTable(ruleset: Ruleset, family: Family): string {
     ':FORWARD DROP [0:0]',
     // The namespace's own stack has nothing to say: not even neighbour discovery for the bridge itself.
     ':OUTPUT DROP [0:0]',
-    ...[FROM_TERMINAL, FROM_NETWORK, KNOWN, ADMIT, POLICY_CHAINS.outbound, POLICY_CHAINS.inbound].map(empty),
+    ...[FROM_TERMINAL, FROM_NETWORK, KNOWN, ADMIT, POLICY_CHAINS.outbound, POLICY_CHAINS.inbound, ACCEPT].map(
+      empty,
+    ),
     ...(family === 'ipv6' ? [empty(ND_SOURCE)] : []),
     // A redirect counts as RELATED, and would turn a terminal's traffic away.
     rule('FORWARD', family === 'ipv4' ? '-p icmp --icmp-type 5' : '-p icmpv6 --icmpv6-type 137', 'DROP'),
@@ -66,9 +74,12 @@ export function renderTable(ruleset: Ruleset, family: Family): string {
     ...(family === 'ipv4' ? guardIpv4(own) : guardIpv6(own)),
     rule(KNOWN, '-m conntrack --ctstate INVALID', 'DROP'),
     rule(KNOWN, '-m conntrack --ctstate RELATED,ESTABLISHED', 'ACCEPT'),
+    rule(KNOWN, `-m connmark --mark ${ADMITTED_MARK}`, 'ACCEPT'),
     `-A ${KNOWN} -j ${ADMIT}`,
     ...admission(family),
     ...policyRules(ruleset, family),
+    `-A ${ACCEPT} -j CONNMARK --set-mark ${ADMITTED_MARK}`,
+    rule(ACCEPT, '', 'ACCEPT'),
   ]);
 }
 
@@ -92,10 +103,13 @@ function guardIpv4(own: readonly string[]): readonly string[] {
     ...['0.0.0.0', ...own].map((source) =>
       rule(FROM_TERMINAL, `-s ${source} -p udp --sport 68 --dport 67`, 'ACCEPT'),
     ),
+    // A terminal is no server of addresses, and asks nobody but the network for one.
+    rule(FROM_TERMINAL, '-p udp --sport 67 --dport 68', 'DROP'),
     ...own.map((address) => `-A ${FROM_TERMINAL} -s ${address} -g ${KNOWN}`),
     rule(FROM_TERMINAL, '', 'DROP'),
     ...own.map((address) => rule(FROM_NETWORK, `-s ${address}`, 'DROP')),
     rule(FROM_NETWORK, '-p udp --sport 67 --dport 68', 'ACCEPT'),
+    rule(FROM_NETWORK, '-p udp --sport 68 --dport 67', 'DROP'),
     `-A ${FROM_NETWORK} -j ${KNOWN}`,
   ];
 }
@@ -108,6 +122,7 @@ function guardIpv6(own: readonly string[]): readonly string[] {
     ...['fe80::/10', ...own].map((source) =>
       rule(FROM_TERMINAL, `-s ${source} -p udp --sport 546 --dport 547`, 'ACCEPT'),
     ),
+    rule(FROM_TERMINAL, '-p udp --sport 547 --dport 546', 'DROP'),
     ...own.map((address) => `-A ${FROM_TERMINAL} -s ${address} -g ${KNOWN}`),
     rule(FROM_TERMINAL, '', 'DROP'),
     ...['::', 'fe80::/10', ...own].map((source) => rule(ND_SOURCE, `-s ${source}`, 'ACCEPT')),
@@ -115,6 +130,7 @@ function guardIpv6(own: readonly string[]): readonly string[] {
     ...own.map((address) => rule(FROM_NETWORK, `-s ${address}`, 'DROP')),
     ...[134, 135, 136].map((type) => rule(FROM_NETWORK, nd(type), 'ACCEPT')),
     rule(FROM_NETWORK, '-p udp --sport 547 --dport 546', 'ACCEPT'),
+    rule(FROM_NETWORK, '-p udp --sport 546 --dport 547', 'DROP'),
     `-A ${FROM_NETWORK} -j ${KNOWN}`,
   ];
 }
@@ -161,11 +177,11 @@ function countedRule(
   counter: RuleCounter | undefined,
 ): string {
   // A rule's name holds no quote and no backslash: the policy's schema sees to that.
-  const text = rule(chain, `${matches}${matches ? ' ' : ''}-m comment --comment "${name}"`, TARGETS[action]);
+  const text = `-A ${chain} ${matches}${matches ? ' ' : ''}-m comment --comment "${name}" ${TARGETS[action]}`;
   return `[${counter?.packets ?? 0}:${counter?.bytes ?? 0}] ${text}`;
 }
 
-const TARGETS: Readonly<Record<Action, string>> = { accept: 'ACCEPT', drop: 'DROP' };
+const TARGETS: Readonly<Record<Action, string>> = { accept: `-g ${ACCEPT}`, drop: '-j DROP' };
 
 function holdsFor(each: Rule, family: Family): boolean {
   if (each.family !== undefined && each.family !== family) return false;

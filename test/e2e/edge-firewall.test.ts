@@ -159,6 +159,7 @@ const spoofed: ReadonlyMap<string, Frame> = new Map<string, Frame>([
     'neighbour advertisement from afar',
     { protocol: 'icmp', src: TERMINAL.ipv6, dst: SERVER.ipv6, type: 136, ttl: 64 },
   ],
+  ['DHCP server, IPv6', { protocol: 'udp', src: TERMINAL.ipv6, dst: SERVER.ipv6, sport: 547, dport: 546 }],
   ['DHCP server', { protocol: 'udp', src: TERMINAL.ipv4, dst: '255.255.255.255', sport: 67, dport: 68 }],
   ['closed port, IPv4', tcp('ipv4', 'outbound', SYN, { dport: 23 })],
   ['closed port, IPv6', tcp('ipv6', 'outbound', SYN, { dport: 23 })],
@@ -171,6 +172,7 @@ const unsolicited: ReadonlyMap<string, Frame> = new Map<string, Frame>([
   ['echo request, IPv4', { protocol: 'icmp', src: SERVER.ipv4, dst: TERMINAL.ipv4, type: 8 }],
   ['echo request, IPv6', { protocol: 'icmp', src: SERVER.ipv6, dst: TERMINAL.ipv6, type: 128 }],
   ['the terminal’s own source', { ...udp('ipv4', 'inbound'), src: TERMINAL.ipv4, dport: 9000 }],
+  ['DHCP client, IPv6', { protocol: 'udp', src: 'fe80::2', dst: 'ff02::1:2', sport: 546, dport: 547 }],
   ['DHCP client', { protocol: 'udp', src: SERVER.ipv4, dst: '255.255.255.255', sport: 68, dport: 67 }],
 ]);
 
@@ -461,7 +463,10 @@ await t.test('roles: lease and drain', async (t) => {
   t.ok(await talks(known.name), 'what is known goes on');
   await domain.activate(id, LEASE_MS);
   t.same(await outbound([{ ...udp('ipv6', 'outbound'), dport: dport++ }]), [true], 'a renewed lease admits');
+  const oneWay = { ...udp('ipv4', 'outbound'), dport: dport++ };
+  t.same(await outbound([oneWay]), [true], 'a datagram that nobody answers');
   await domain.drain(id, 1500);
+  t.same(await outbound([oneWay]), [true], 'what is known and never answered goes on, too');
   t.same(
     await outbound([{ ...udp('ipv6', 'outbound'), dport: dport++ }]),
     [false],

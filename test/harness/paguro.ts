@@ -69,7 +69,7 @@ export class Paguro {
     const agent = await readFile(sourceFile('scripts/examples/agent.yaml'), 'utf8');
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
     const withoutTimings =
-      options.controllerYaml === undefined ? controller : controller.replace(/^timings:[^]*$/m, '');
+      options.controllerYaml === undefined ? controller : controller.replace(/^timings:(\n.*)*/m, '');
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
       `${withoutTimings}\nsocket: ${lab.apiSocket}\n${options.controllerYaml ?? ''}`,
@@ -105,21 +105,22 @@ export class Paguro {
         const status = await this.api.status().catch(() => undefined);
         return status?.switches.every((sw) => sw.connected) ?? false;
       },
-      { hint: 'The controller did not come up with its switches.', timeoutMs: READY_MS },
+      { name: 'controller', hint: 'The controller did not come up with its switches.', timeoutMs: READY_MS },
     );
     void this.#listen();
   }
 
-  /** Settles when the agent's domain is there. */
+  /** Settles when the agent is connected; whether it can run firewalls is another question, which its domain's status answers. */
   async startAgent(): Promise<void> {
     const config = join(this.folder, 'agent.yaml');
     this.parts.agent = await startDaemon(
       process.execPath,
       [AGENT, '--config', config],
-      async () =>
-        (await this.domain('edge-1'))?.instances !== undefined &&
-        ((await this.domain('edge-1'))?.ok ?? false),
-      { hint: 'The agent did not connect.', timeoutMs: READY_MS },
+      async () => {
+        const edge = await this.domain('edge-1');
+        return edge !== undefined && !edge.problem?.startsWith('no agent');
+      },
+      { name: 'agent', hint: 'The agent did not connect.', timeoutMs: READY_MS },
     );
   }
 

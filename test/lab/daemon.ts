@@ -27,9 +27,18 @@ export async function startDaemon(
   file: string,
   args: readonly string[],
   ready: () => boolean | Promise<boolean>,
-  { hint, timeoutMs = 15_000 }: { readonly hint: string; readonly timeoutMs?: number },
+  {
+    hint,
+    timeoutMs = 15_000,
+    name = basename(file),
+  }: {
+    readonly hint: string;
+    readonly timeoutMs?: number;
+    /** Of its log file. Default: the program's. */
+    readonly name?: string;
+  },
 ): Promise<Daemon> {
-  const logFile = join(currentLab().folder, `${basename(file)}.log`);
+  const logFile = join(currentLab().folder, `${name}.log`);
   const log = openSync(logFile, 'a');
   const child = spawn(file, args, { stdio: ['ignore', log, log] });
   closeSync(log);

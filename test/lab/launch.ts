@@ -53,7 +53,7 @@ export async function runInLab(argv: readonly string[], options: RunInLabOptions
 
 /** Runs this very program once more, in a new lab, and ends this process with its exit code. Synchronous: nothing else of this process runs. */
 export function reExecuteInLab(): never {
-  const { file, args, env } = chain([process.execPath, ...process.argv.slice(1)]);
+  const { file, args, env } = chain([process.execPath, '--enable-source-maps', ...process.argv.slice(1)]);
   // Handlers in JavaScript would never run while this waits, but keep a signal from ending the process. The chain ends with it.
   for (const signal of PASSED_ON) process.removeAllListeners(signal);
   const result = spawnSync(file, args, { stdio: 'inherit', env });
@@ -74,8 +74,14 @@ function chain(
   return {
     file: 'setpriv',
     args: ['--pdeathsig', 'TERM', process.execPath, besideThis('keeper.js'), String(process.pid), ...program],
-    env: { ...process.env, ...extra },
+    env: { ...withoutInstruments(process.env), ...extra },
   };
+}
+
+/** tap loads an instrument into every Node process below it: it handles signals, and costs a lab's programs a third of a second each. */
+function withoutInstruments(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const { NODE_OPTIONS, ...rest } = env;
+  return NODE_OPTIONS?.includes('@tapjs/processinfo') ? rest : env;
 }
 
 function besideThis(file: string): string {

@@ -464,7 +464,7 @@ t.test('messages without a reply can be confirmed', async (t) => {
   await peer.hear('flow_mod');
   await peer.answer('flow_mod', refusal(5, 3));
   await peer.answer('barrier_request', { type: 'barrier_reply' });
-  await t.rejects(bad, { errorCode: 'OFPFMFC_OVERLAP' });
+  await t.rejects(bad, { name: 'OpenFlowError', errorCode: 'OFPFMFC_OVERLAP' });
 });
 
 t.test('an echo is answered, and a silent switch is asked and then given up', async (t) => {

@@ -2,6 +2,7 @@
  * The connections that the switch tracks for one instance, as the controller knows them.
  */
 import type { Connection } from '../../../shared/firewall/connection.js';
+import { MAX_CONNECTIONS } from '../../../shared/firewall/state.js';
 import type { IdleTimes } from '../../../shared/firewall/timeouts.js';
 import type { Observation } from './observation.js';
 import { sameConnection, type Tracked, track } from './tracker.js';
@@ -31,6 +32,8 @@ export class ConnectionTable {
   /** Takes in one packet; returns the connection when it is new or another than before. `origin`: what an import told of it. */
   observe(seen: Observation, nowMs: number, origin?: Tracked): Connection | undefined {
     const before = this.#entries.get(seen.key) ?? origin;
+    // A firewall state can't hold more. The packet passes all the same; the connection ends with the next handover.
+    if (!before && this.#entries.size >= MAX_CONNECTIONS) return undefined;
     const after = track(before, seen, nowMs, this.#times);
     this.#entries.set(seen.key, after);
     const told = before && sameConnection(before.connection, after.connection);

@@ -64,6 +64,8 @@ interface Held {
   lease: Timer | undefined;
   drainEnd: Timer | undefined;
   generation: Timer | undefined;
+  /** A newer instance is active in this domain. */
+  fenced: boolean;
 }
 
 export class OpenFlowCtDomain implements Domain {
@@ -204,10 +206,11 @@ export class OpenFlowCtDomain implements Domain {
   /** A newer instance is active: what the older ones know they may finish, then they go. Nobody can name them any more. */
   #fenceOff(firewalls: Firewalls, id: InstanceId): void {
     for (const [epoch, older] of firewalls.instances) {
-      if (epoch >= id.epoch || older.drainEnd) continue;
-      const oldId = { ...id, epoch };
+      if (epoch >= id.epoch || older.fenced) continue;
+      older.fenced = true;
+      closeTimers(older);
       this.#background(id.terminal, older.instance, () => older.instance.drain());
-      older.drainEnd = this.#after(this.#timings.fencedMs, oldId, undefined, () =>
+      older.drainEnd = this.#after(this.#timings.fencedMs, { ...id, epoch }, undefined, () =>
         this.#remove(firewalls, older),
       );
     }
@@ -232,6 +235,7 @@ export class OpenFlowCtDomain implements Domain {
       lease: undefined,
       drainEnd: undefined,
       generation: undefined,
+      fenced: false,
     };
   }
 

@@ -1,0 +1,72 @@
+/**
+ * The main job, as the demo runs it: what must be true of it.
+ */
+import '../lab/enter.js';
+import t from 'tap';
+import { type MainJobResult, runMainJob } from '../harness/main-job.js';
+
+t.setTimeout(240_000);
+
+const result: MainJobResult = await runMainJob({ onStep: (text) => t.comment(text) });
+
+t.test('every connection lives on, there and back, in both families', async (t) => {
+  const { connections } = result;
+  t.equal(connections.byKind['tcp, both talk'].opened, 38);
+  t.equal(connections.byKind['tcp, only the server talks'].opened, 38);
+  t.equal(connections.byKind.udp.opened, 10);
+  t.equal(connections.byKind.ping.opened, 2);
+  for (const [kind, { opened, survived, reset }] of Object.entries({
+    ...connections.byKind,
+    ...connections.byFamily,
+  })) {
+    t.equal(survived, opened, `${kind}: ${survived} of ${opened} survived`);
+    t.equal(reset, 0, `${kind}: none was reset`);
+  }
+  t.ok(
+    connections.byFamily.ipv4.opened >= 42 && connections.byFamily.ipv6.opened >= 42,
+    'half of each family',
+  );
+});
+
+t.test('no forbidden packet passes, and each does when the firewall is taken away', async (t) => {
+  const { forbidden } = result;
+  t.same(forbidden.withoutFirewall.missing, [], 'without the firewall every one arrives');
+  t.same(forbidden.passedNames, [], 'with it none does');
+  for (const [stage, { tried }] of Object.entries(forbidden.byStage))
+    t.ok(tried >= 60, `${stage}: ${tried} tried`);
+  t.equal(Object.keys(forbidden.byStage).length, 5, 'before, during and after, in both domains');
+});
+
+t.test('the control: without the state every connection dies, both ways', async (t) => {
+  const { control } = result;
+  t.equal(control.opened, 100);
+  t.equal(control.aliveBefore, 100, 'all lived while they were hauled to the old instance');
+  t.equal(control.survived, 0);
+  t.same(
+    control.byMove.map(({ from, to, survived }) => [from, to, survived]),
+    [
+      ['sdn-1', 'edge-1', 0],
+      ['edge-1', 'sdn-1', 0],
+    ],
+  );
+});
+
+t.test('each handover says what it did', async (t) => {
+  t.same(
+    result.handovers.map(({ from, to }) => [from, to]),
+    [
+      ['sdn-1', 'edge-1'],
+      ['edge-1', 'sdn-1'],
+    ],
+  );
+  for (const { phases, stateBytes, connections, gapMs, linkDownMs } of result.handovers) {
+    t.same(
+      phases.map(({ name }) => name),
+      ['detect', 'haul', 'prepare', 'switch', 'drain', 'retire'],
+    );
+    t.ok(connections >= 50, `${connections} connections in ${stateBytes} bytes`);
+    t.ok(stateBytes > 0 && gapMs > 0 && linkDownMs > 0);
+  }
+});
+
+t.teardown(() => process.exit());

@@ -1,0 +1,476 @@
+/**
+ * The pure parts of the edge agent: rules as text, connections as conntrack's words and back, the mirror and the log of changes.
+ */
+import { once } from 'node:events';
+import fc from 'fast-check';
+import t from 'tap';
+import { additionOf, batchOf, deletionOf, updateOf } from '../../edge-agent/conntrack/entry.js';
+import { isListening } from '../../edge-agent/conntrack/events.js';
+import { ownAddresses, parseDump, parseEvent } from '../../edge-agent/conntrack/parse.js';
+import { ChangeLog } from '../../edge-agent/domain/change-log.js';
+import { ConnectionMirror } from '../../edge-agent/domain/connection-mirror.js';
+import { parseCounters } from '../../edge-agent/iptables/counters.js';
+import { renderStop, renderTable } from '../../edge-agent/iptables/render.js';
+import { imageHash, PACKAGES } from '../../edge-agent/runtime/docker/recipe.js';
+import { parseStanzas } from '../../scripts/image.js';
+import { type Connection, connectionKey, connectionSchema } from '../../shared/firewall/connection.js';
+import { policySchema } from '../../shared/firewall/policy.js';
+import type { Change, Delta } from '../../shared/firewall/state.js';
+
+const terminal = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: ['10.0.0.1'], ipv6: ['fd00::1'] };
+const own = ownAddresses(terminal);
+const policy = policySchema.parse({
+  name: 'golden',
+  defaults: { outbound: 'accept', inbound: 'drop' },
+  rules: [
+    { name: 'no mail', direction: 'outbound', action: 'drop', protocol: 'tcp', remotePorts: [25, '465-587'] },
+    { name: 'lan', direction: 'inbound', action: 'accept', remote: '10.0.0.0/8' },
+    {
+      name: 'ssh',
+      direction: 'inbound',
+      action: 'accept',
+      protocol: 'tcp',
+      remote: 'fd00::/8',
+      localPorts: 22,
+    },
+    { name: 'ping', direction: 'inbound', action: 'accept', protocol: 'icmp', family: 'ipv6', icmpType: 128 },
+    { name: 'any ping', direction: 'outbound', action: 'accept', protocol: 'icmp' },
+  ],
+});
+const counters = [
+  { rule: 'no mail', packets: 3, bytes: 180 },
+  { rule: 'ssh', packets: 4, bytes: 320 },
+  { rule: 'default inbound', packets: 5, bytes: 400 },
+];
+
+const tcp = (change: Partial<Extract<Connection, { protocol: 'tcp' }>> = {}): Connection => ({
+  protocol: 'tcp',
+  opener: 'terminal',
+  local: { address: '10.0.0.1', port: 40_000 },
+  remote: { address: '10.0.0.2', port: 80 },
+  state: 'established',
+  timeLeftSeconds: 100,
+  ...change,
+});
+
+const IPV4 = `*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT DROP [0:0]
+:paguro-from-terminal - [0:0]
+:paguro-from-network - [0:0]
+:paguro-known - [0:0]
+:paguro-admit - [0:0]
+:paguro-outbound - [0:0]
+:paguro-inbound - [0:0]
+:paguro-accept - [0:0]
+-A FORWARD -p icmp --icmp-type 5 -j DROP
+-A FORWARD -m physdev --physdev-in ter -g paguro-from-terminal
+-A FORWARD -m physdev --physdev-in net -g paguro-from-network
+-A paguro-from-terminal -s 0.0.0.0 -p udp --sport 68 --dport 67 -j ACCEPT
+-A paguro-from-terminal -s 10.0.0.1 -p udp --sport 68 --dport 67 -j ACCEPT
+-A paguro-from-terminal -p udp --sport 67 --dport 68 -j DROP
+-A paguro-from-terminal -s 10.0.0.1 -g paguro-known
+-A paguro-from-terminal -j DROP
+-A paguro-from-network -s 10.0.0.1 -j DROP
+-A paguro-from-network -p udp --sport 67 --dport 68 -j ACCEPT
+-A paguro-from-network -p udp --sport 68 --dport 67 -j DROP
+-A paguro-from-network -j paguro-known
+-A paguro-known -m conntrack --ctstate INVALID -j DROP
+-A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A paguro-known -m connmark --mark 1 -j ACCEPT
+-A paguro-known -j paguro-admit
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --rsource -g paguro-outbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --rdest -g paguro-inbound
+-A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --rsource -g paguro-outbound
+-A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --rdest -g paguro-inbound
+-A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --rsource -g paguro-outbound
+-A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --rdest -g paguro-inbound
+-A paguro-admit -j DROP
+[3:180] -A paguro-outbound -p tcp -m multiport --dports 25,465:587 -m comment --comment "no mail" -j DROP
+[0:0] -A paguro-inbound -s 10.0.0.0/8 -m comment --comment "lan" -g paguro-accept
+[0:0] -A paguro-outbound -p icmp -m comment --comment "any ping" -g paguro-accept
+[0:0] -A paguro-outbound -m comment --comment "default outbound" -g paguro-accept
+[5:400] -A paguro-inbound -m comment --comment "default inbound" -j DROP
+-A paguro-accept -j CONNMARK --set-mark 1
+-A paguro-accept -j ACCEPT
+COMMIT
+`;
+
+const IPV6 = `*filter
+:INPUT DROP [0:0]
+:FORWARD DROP [0:0]
+:OUTPUT DROP [0:0]
+:paguro-from-terminal - [0:0]
+:paguro-from-network - [0:0]
+:paguro-known - [0:0]
+:paguro-admit - [0:0]
+:paguro-outbound - [0:0]
+:paguro-inbound - [0:0]
+:paguro-accept - [0:0]
+:paguro-nd-source - [0:0]
+-A FORWARD -p icmpv6 --icmpv6-type 137 -j DROP
+-A FORWARD -m physdev --physdev-in ter -g paguro-from-terminal
+-A FORWARD -m physdev --physdev-in net -g paguro-from-network
+-A paguro-from-terminal -p icmpv6 --icmpv6-type 133 -m hl --hl-eq 255 -g paguro-nd-source
+-A paguro-from-terminal -p icmpv6 --icmpv6-type 135 -m hl --hl-eq 255 -g paguro-nd-source
+-A paguro-from-terminal -p icmpv6 --icmpv6-type 136 -m hl --hl-eq 255 -g paguro-nd-source
+-A paguro-from-terminal -s fe80::/10 -p udp --sport 546 --dport 547 -j ACCEPT
+-A paguro-from-terminal -s fd00::1 -p udp --sport 546 --dport 547 -j ACCEPT
+-A paguro-from-terminal -p udp --sport 547 --dport 546 -j DROP
+-A paguro-from-terminal -s fd00::1 -g paguro-known
+-A paguro-from-terminal -j DROP
+-A paguro-nd-source -s :: -j ACCEPT
+-A paguro-nd-source -s fe80::/10 -j ACCEPT
+-A paguro-nd-source -s fd00::1 -j ACCEPT
+-A paguro-nd-source -j DROP
+-A paguro-from-network -s fd00::1 -j DROP
+-A paguro-from-network -p icmpv6 --icmpv6-type 134 -m hl --hl-eq 255 -j ACCEPT
+-A paguro-from-network -p icmpv6 --icmpv6-type 135 -m hl --hl-eq 255 -j ACCEPT
+-A paguro-from-network -p icmpv6 --icmpv6-type 136 -m hl --hl-eq 255 -j ACCEPT
+-A paguro-from-network -p udp --sport 547 --dport 546 -j ACCEPT
+-A paguro-from-network -p udp --sport 546 --dport 547 -j DROP
+-A paguro-from-network -j paguro-known
+-A paguro-known -m conntrack --ctstate INVALID -j DROP
+-A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+-A paguro-known -m connmark --mark 1 -j ACCEPT
+-A paguro-known -j paguro-admit
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --rsource -g paguro-outbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --rdest -g paguro-inbound
+-A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --rsource -g paguro-outbound
+-A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --rdest -g paguro-inbound
+-A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --rsource -g paguro-outbound
+-A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --rdest -g paguro-inbound
+-A paguro-admit -j DROP
+[0:0] -A paguro-outbound -p tcp -m multiport --dports 25,465:587 -m comment --comment "no mail" -j DROP
+[4:320] -A paguro-inbound -s fd00::/8 -p tcp -m multiport --dports 22 -m comment --comment "ssh" -g paguro-accept
+[0:0] -A paguro-inbound -p icmpv6 --icmpv6-type 128 -m comment --comment "ping" -g paguro-accept
+[0:0] -A paguro-outbound -p icmpv6 -m comment --comment "any ping" -g paguro-accept
+[0:0] -A paguro-outbound -m comment --comment "default outbound" -g paguro-accept
+[0:0] -A paguro-inbound -m comment --comment "default inbound" -j DROP
+-A paguro-accept -j CONNMARK --set-mark 1
+-A paguro-accept -j ACCEPT
+COMMIT
+`;
+
+t.test('rules for iptables-restore', async (t) => {
+  t.equal(renderTable({ terminal, policy, counters }, 'ipv4'), IPV4);
+  t.equal(renderTable({ terminal, policy, counters }, 'ipv6'), IPV6);
+  t.equal(renderStop(), '*filter\n-F FORWARD\nCOMMIT\n');
+});
+
+t.test('more ports than one match holds make more lines, one of which begins with the counter', async (t) => {
+  const ports = Array.from({ length: 20 }, (_, index) => index * 10 + 1);
+  const ranges = Array.from({ length: 8 }, (_, index): [number, number] => [index * 100, index * 100 + 9]);
+  const many = policySchema.parse({
+    ...policy,
+    rules: [
+      {
+        name: 'many',
+        direction: 'outbound',
+        action: 'accept',
+        protocol: 'udp',
+        remotePorts: ports,
+        localPorts: ranges,
+      },
+    ],
+  });
+  const text = renderTable(
+    { terminal, policy: many, counters: [{ rule: 'many', packets: 9, bytes: 90 }] },
+    'ipv4',
+  );
+  const lines = text.split('\n').filter((line) => line.includes('"many"'));
+  t.equal(lines.length, 4, 'two groups of remote ports with two of local ones');
+  t.equal(lines.filter((line) => line.startsWith('[9:90]')).length, 1);
+  for (const line of lines) {
+    for (const [, list = ''] of line.matchAll(/--[sd]ports (\S+)/g)) {
+      t.ok(list.split(/[,:]/).length <= 15, 'at most 15 ports in a match');
+    }
+  }
+  const all = new Set(lines.flatMap((line) => /--dports (\S+)/.exec(line)?.[1]?.split(',') ?? []));
+  t.equal(all.size, ports.length, 'every port is there');
+});
+
+t.test('counters as iptables-save prints them', async (t) => {
+  const saved = [
+    '*filter\n[7:420] -A paguro-outbound -p tcp -m multiport --dports 25 -m comment --comment "no mail" -j DROP\n[1:60] -A paguro-outbound -m comment --comment "default outbound" -g paguro-accept\n',
+    '[2:120] -A paguro-outbound -p tcp -m comment --comment "no mail" -j DROP\n[5:5] -A paguro-inbound -p tcp -m comment --comment ssh -g paguro-accept\n[9:9] -A elsewhere -m comment --comment ssh -j DROP\n[3:3] -A paguro-inbound -m comment --comment unknown -j DROP\n',
+  ];
+  t.same(parseCounters(saved, policy), [
+    { rule: 'no mail', packets: 9, bytes: 540 },
+    { rule: 'lan', packets: 0, bytes: 0 },
+    { rule: 'ssh', packets: 5, bytes: 5 },
+    { rule: 'ping', packets: 0, bytes: 0 },
+    { rule: 'any ping', packets: 0, bytes: 0 },
+    { rule: 'default outbound', packets: 1, bytes: 60 },
+    { rule: 'default inbound', packets: 0, bytes: 0 },
+  ]);
+});
+
+t.test('connections in the words of conntrack', async (t) => {
+  const words = (connection: Connection): string => additionOf(connection, 100).join(' ');
+  t.equal(
+    words(tcp()),
+    '-A -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80 --state ESTABLISHED -u SEEN_REPLY,ASSURED -m 1 -t 100',
+  );
+  t.equal(
+    words(tcp({ opener: 'remote', state: 'opening' })),
+    '-A -p tcp -s 10.0.0.2 -d 10.0.0.1 --sport 80 --dport 40000 --state SYN_SENT -m 1 -t 100',
+    'the original direction is the opener’s',
+  );
+  const udp: Connection = {
+    protocol: 'udp',
+    opener: 'terminal',
+    local: { address: 'fd00::1', port: 5 },
+    remote: { address: 'fd00::2', port: 53 },
+    replied: false,
+    timeLeftSeconds: 9,
+  };
+  t.equal(words(udp), '-A -p udp -s fd00::1 -d fd00::2 --sport 5 --dport 53 -m 1 -t 100');
+  const echo: Connection = {
+    protocol: 'icmp',
+    opener: 'remote',
+    local: { address: 'fd00::1' },
+    remote: { address: 'fd00::2' },
+    id: 7,
+    replied: true,
+    timeLeftSeconds: 9,
+  };
+  t.equal(
+    words(echo),
+    '-A -p icmpv6 -s fd00::2 -d fd00::1 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 7 -u SEEN_REPLY -m 1 -t 100',
+  );
+  t.equal(
+    updateOf(tcp({ state: 'answered' }), 60).join(' '),
+    '-U -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80 --state SYN_RECV -u SEEN_REPLY -t 60',
+  );
+  t.equal(
+    batchOf([deletionOf(tcp()), deletionOf(udp)]),
+    '-D -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80\n-D -p udp -s fd00::1 -d fd00::2 --sport 5 --dport 53\n',
+  );
+});
+
+t.test('a dump, as conntrack 1.4.7 prints it', async (t) => {
+  const dump = [
+    'ipv6     10 udp      17 60 src=fd00::1 dst=fd00::2 sport=4001 dport=80 src=fd00::2 dst=fd00::1 sport=80 dport=4001 [ASSURED] mark=0 use=1',
+    'ipv4     2 tcp      6 431999 ESTABLISHED src=10.0.0.2 dst=10.0.0.1 sport=4001 dport=22 src=10.0.0.1 dst=10.0.0.2 sport=22 dport=4001 [ASSURED] mark=1 use=1',
+    'ipv4     2 udp      17 59 src=10.0.0.1 dst=10.0.0.2 sport=4001 dport=80 [UNREPLIED] src=10.0.0.2 dst=10.0.0.1 sport=80 dport=4001 mark=0 use=1',
+    'ipv6     10 icmpv6   58 59 src=fd00::1 dst=fd00::2 type=128 code=0 id=7 src=fd00::2 dst=fd00::1 type=129 code=0 id=7 mark=0 use=1',
+    'ipv4     2 icmp     1 59 src=10.0.0.1 dst=10.0.0.2 type=13 code=0 id=7 src=10.0.0.2 dst=10.0.0.1 type=14 code=0 id=7 mark=0 use=1',
+    'ipv4     2 tcp      6 59 SYN_SENT src=10.9.9.9 dst=10.9.9.8 sport=4003 dport=80 [UNREPLIED] src=10.9.9.8 dst=10.9.9.9 sport=80 dport=4003 mark=0 use=1',
+    'ipv4     2 sctp     132 59 src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 src=10.0.0.2 dst=10.0.0.1 sport=2 dport=1 mark=0 use=1',
+    'conntrack v1.4.7 (conntrack-tools): 7 flow entries have been shown.',
+    '',
+  ].join('\n');
+  const found = parseDump(dump, own);
+  t.same(
+    found,
+    [
+      {
+        protocol: 'udp',
+        opener: 'terminal',
+        local: { address: 'fd00::1', port: 4001 },
+        remote: { address: 'fd00::2', port: 80 },
+        replied: true,
+        timeLeftSeconds: 60,
+      },
+      {
+        protocol: 'tcp',
+        opener: 'remote',
+        local: { address: '10.0.0.1', port: 22 },
+        remote: { address: '10.0.0.2', port: 4001 },
+        state: 'established',
+        timeLeftSeconds: 431_999,
+      },
+      {
+        protocol: 'udp',
+        opener: 'terminal',
+        local: { address: '10.0.0.1', port: 4001 },
+        remote: { address: '10.0.0.2', port: 80 },
+        replied: false,
+        timeLeftSeconds: 59,
+      },
+      {
+        protocol: 'icmp',
+        opener: 'terminal',
+        local: { address: 'fd00::1' },
+        remote: { address: 'fd00::2' },
+        id: 7,
+        replied: true,
+        timeLeftSeconds: 59,
+      },
+    ],
+    'other protocols, other hosts and other ICMP are none of the terminal’s connections',
+  );
+  for (const connection of found) t.ok(connectionSchema.safeParse(connection).success);
+});
+
+t.test('events', async (t) => {
+  const update =
+    ' [UPDATE] ipv4     2 tcp      6 60 SYN_RECV src=10.0.0.1 dst=10.0.0.2 sport=40000 dport=80 src=10.0.0.2 dst=10.0.0.1 sport=80 dport=40000 mark=1';
+  t.match(parseEvent(update, own), {
+    event: 'update',
+    byProgram: false,
+    connection: { state: 'answered', timeLeftSeconds: 60 },
+  });
+  t.match(parseEvent(`${update} [USERSPACE] portid=7 progname=conntrack`, own), { byProgram: true });
+  const destroyed =
+    '[DESTROY] ipv4     2 tcp      6 src=10.0.0.1 dst=10.0.0.2 sport=40000 dport=80 src=10.0.0.2 dst=10.0.0.1 sport=80 dport=40000 [ASSURED]';
+  t.match(parseEvent(destroyed, own), { event: 'destroy', connection: { timeLeftSeconds: 0 } });
+  for (const line of [
+    '',
+    'nonsense',
+    '[NEW]',
+    '    [NEW] ipv4 2 tcp',
+    '[NEW] ipv4 2 tcp 6 1 X src=10.0.0.1 dst=10.0.0.2',
+  ]) {
+    t.equal(parseEvent(line, own), undefined, `"${line}" is no event`);
+  }
+  fc.assert(fc.property(fc.string(), (line) => parseEvent(`[NEW] ${line}`, own) === undefined || true));
+});
+
+t.test('listening', async (t) => {
+  const head = 'sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n';
+  t.ok(
+    isListening(
+      `${head}00000000d9df0cf7 12  3479573154 00000007 0        0        0     2        0        10675\n`,
+    ),
+  );
+  t.notOk(
+    isListening(
+      `${head}00000000d9df0cf7 12  3479573154 00000000 0        0        0     2        0        10675\n`,
+    ),
+  );
+  t.notOk(
+    isListening(
+      `${head}00000000d9df0cf7 0   3479573154 00000007 0        0        0     2        0        10675\n`,
+    ),
+  );
+});
+
+t.test('the mirror', async (t) => {
+  const event = (kind: 'new' | 'update' | 'destroy', connection: Connection, byProgram = false) => ({
+    event: kind,
+    byProgram,
+    connection,
+  });
+  const key = connectionKey(tcp());
+  await t.test('reports what changes, and nothing else', async (t) => {
+    const mirror = new ConnectionMirror([tcp()]);
+    t.equal(mirror.observe(event('update', tcp({ timeLeftSeconds: 5 }))), undefined, 'time passes');
+    t.equal(mirror.observe(event('destroy', tcp(), true)), undefined, 'our own doing');
+    t.same(mirror.observe(event('update', tcp({ state: 'closing' }))), {
+      kind: 'connection',
+      connection: tcp({ state: 'closing' }),
+    });
+    t.same(mirror.observe(event('destroy', tcp())), { kind: 'ended', key });
+    t.equal(mirror.observe(event('destroy', tcp())), undefined, 'ended once');
+  });
+  await t.test('sorts changes of another instance by what they cost', async (t) => {
+    const mirror = new ConnectionMirror([tcp()]);
+    const other = tcp({ local: { address: '10.0.0.1', port: 40_001 } });
+    const changes: Change[] = [
+      { kind: 'connection', connection: tcp({ state: 'closing' }) },
+      {
+        kind: 'connection',
+        connection: tcp({ local: { address: '10.0.0.1', port: 40_001 }, state: 'opening' }),
+      },
+      { kind: 'connection', connection: other },
+      { kind: 'ended', key: 'tcp 10.0.0.1 1 10.0.0.2 2' },
+    ];
+    t.same(mirror.apply(changes, false).table, {
+      added: [other],
+      updated: [tcp({ state: 'closing' })],
+      ended: [],
+    });
+    t.same(mirror.apply([{ kind: 'ended', key }], false).table, {
+      added: [],
+      updated: [],
+      ended: [tcp({ state: 'closing' })],
+    });
+    t.same(mirror.apply([{ kind: 'ended', key }], false), {
+      table: { added: [], updated: [], ended: [] },
+      changes: [],
+    });
+  });
+  await t.test('of an instance that sees packets goes forward only', async (t) => {
+    const back: Change[] = [{ kind: 'connection', connection: tcp({ state: 'answered' }) }];
+    t.same(new ConnectionMirror([tcp()]).apply(back, true).changes, []);
+    t.same(new ConnectionMirror([tcp()]).apply(back, false).changes, back);
+    t.same(new ConnectionMirror([tcp({ state: 'opening' })]).apply(back, true).changes, back);
+  });
+  await t.test('another opener is another connection', async (t) => {
+    const turned = tcp({ opener: 'remote' });
+    t.same(new ConnectionMirror([tcp()]).apply([{ kind: 'connection', connection: turned }], false).table, {
+      added: [turned],
+      updated: [],
+      ended: [tcp()],
+    });
+  });
+  await t.test('after a whole dump says what differed', async (t) => {
+    const other = tcp({ local: { address: '10.0.0.1', port: 40_001 } });
+    const mirror = new ConnectionMirror([tcp()]);
+    t.same(mirror.replace([other]), [
+      { kind: 'ended', key },
+      { kind: 'connection', connection: other },
+    ]);
+    t.same(mirror.replace([other]), []);
+  });
+});
+
+t.test('the log of changes', async (t) => {
+  const change = (port: number): Change => ({ kind: 'ended', key: `tcp 10.0.0.1 ${port} 10.0.0.2 80` });
+  const read = async (log: ChangeLog, from: number, count: number): Promise<readonly Delta[]> => {
+    const all: Delta[] = [];
+    for await (const batch of log.follow(from, new AbortController().signal)) {
+      all.push(...batch);
+      if (all.length >= count) break;
+    }
+    return all;
+  };
+  await t.test('numbers and keeps the last', async (t) => {
+    const log = new ChangeLog(4);
+    log.append([1, 2, 3, 4, 5, 6].map(change));
+    t.same(
+      (await read(log, 2, 4)).map(({ sequence }) => sequence),
+      [3, 4, 5, 6],
+    );
+    t.same(await read(log, 5, 1), [{ sequence: 6, change: change(6) }]);
+    await t.rejects(read(log, 1, 1), { code: 'changes-lost' });
+    await t.rejects(read(log, 7, 1), { code: 'changes-lost' }, 'a number that was never given');
+  });
+  await t.test('wakes who waits, and ends', async (t) => {
+    const log = new ChangeLog();
+    const waiting = read(log, 0, 2);
+    log.append([change(1)]);
+    log.append([change(2)]);
+    t.equal((await waiting).length, 2);
+    const untilEnd = read(log, 0, 100);
+    log.end();
+    log.end();
+    t.equal((await untilEnd).length, 2, 'what there was comes before the end');
+    const abort = new AbortController();
+    const aborted = once(abort.signal, 'abort');
+    const follower = new ChangeLog().follow(0, abort.signal);
+    const next = follower.next();
+    abort.abort();
+    await aborted;
+    t.match(await next, { done: true });
+  });
+});
+
+t.test('the image’s recipe', async (t) => {
+  const versions = Object.fromEntries(PACKAGES.map(({ name }) => [name, '1']));
+  t.match(imageHash(versions, 'x64'), /^[0-9a-f]{16}$/);
+  t.equal(
+    imageHash(versions, 'x64'),
+    imageHash(Object.fromEntries(Object.entries(versions).reverse()), 'x64'),
+    'in any order',
+  );
+  t.not(imageHash(versions, 'x64'), imageHash({ ...versions, iptables: '2' }, 'x64'));
+  t.not(imageHash(versions, 'x64'), imageHash(versions, 'arm64'));
+  t.same(
+    parseStanzas('Package: a\nVersion: 1:2-3\nArchitecture: amd64\nSHA256: ff\n\nPackage: b\nVersion: 1\n'),
+    [{ name: 'a', version: '1:2-3', architecture: 'amd64', sha256: 'ff' }],
+  );
+});

@@ -1,0 +1,116 @@
+/**
+ * How `npm test` counts: the last line and the exit code come from tap's own totals, also when files crash or nothing was run. The runner
+ * is plain JavaScript outside the compiled tree, so it is tried as its users do: as a program.
+ */
+import { spawnSync } from 'node:child_process';
+import { pathToFileURL } from 'node:url';
+import t from 'tap';
+import { sourceFile } from '../lab/project.js';
+
+const MODULE = pathToFileURL(sourceFile('scripts', 'test-report.mjs')).href;
+
+/** Runs a text of JavaScript that can use the runner's functions. */
+function program(
+  text: string,
+  input = '',
+): { lines: readonly string[]; code: number | null; stderr: string } {
+  const source = `import { Report, sumUp } from ${JSON.stringify(MODULE)}; ${text}`;
+  const args = ['--input-type=module', '-e', source];
+  const { stdout, stderr, status } = spawnSync(process.execPath, args, { input, encoding: 'utf8' });
+  return { lines: stdout.trimEnd().split('\n'), code: status, stderr };
+}
+
+const TAP = `TAP version 14
+1..2
+# Subtest: dist/test/unit/a.test.js
+    # Subtest: one
+        ok 1 - x
+        ok 2 - later # SKIP
+        1..2
+    ok 1 - one # time=3ms
+
+    1..1
+    # time=28ms
+ok 1 - dist/test/unit/a.test.js # time=28ms
+
+said by a program
+# Subtest: dist/test/unit/b.test.js
+    # Subtest: two
+        not ok 1 - y
+          ---
+          source: |
+            ok 1 - not a result
+            ---
+          ...
+
+        1..1
+    not ok 1 - two # time=30ms
+not ok 2 - dist/test/unit/b.test.js # time=41ms
+  ---
+  exitCode: 1
+  ...
+
+# No coverage generated
+# { total: 6, pass: 2, fail: 2, skip: 1, todo: 1 }
+# time=1275ms
+`;
+
+t.test(
+  "the report tells tests, failures with their reasons, programs' words, and tap's totals",
+  async (t) => {
+    const { lines } = program(
+      `const report = new Report(); const text = (await import('node:fs')).readFileSync(0, 'utf8');
+     for (const line of text.split('\\n')) report.line(line);
+     console.log(JSON.stringify(report.totals));`,
+      TAP,
+    );
+    t.same(lines, [
+      '        ok later # SKIP',
+      '    ok one # time=3ms',
+      'ok dist/test/unit/a.test.js # time=28ms',
+      'said by a program',
+      '        not ok y',
+      '          ---',
+      '          source: |',
+      '            ok 1 - not a result',
+      '            ---',
+      '          ...',
+      '    not ok two # time=30ms',
+      'not ok dist/test/unit/b.test.js # time=41ms',
+      '  ---',
+      '  exitCode: 1',
+      '  ...',
+      '{"passed":2,"failed":2,"skipped":2}',
+    ]);
+  },
+);
+
+t.test(
+  'the last line is the sum, and only a run in which something passed and nothing failed is good',
+  async (t) => {
+    const sum = (results: object): ReturnType<typeof program> =>
+      program(`process.exitCode = sumUp(${JSON.stringify(results)});`);
+    const good = sum([
+      { passed: 3, failed: 0, skipped: 1 },
+      { passed: 4, failed: 0, skipped: 2 },
+    ]);
+    t.same([good.lines.at(-1), good.code], ['7 passed, 0 failed, 3 skipped', 0]);
+    const bad = sum([
+      { passed: 3, failed: 0, skipped: 0 },
+      { passed: 0, failed: 1, skipped: 0 },
+    ]);
+    t.same([bad.lines.at(-1), bad.code], ['3 passed, 1 failed, 0 skipped', 1]);
+    const nothing = sum([{ passed: 0, failed: 0, skipped: 5 }]);
+    t.same([nothing.lines.at(-1), nothing.code], ['0 passed, 0 failed, 5 skipped', 1]);
+  },
+);
+
+t.test('a test that is not there, and an unknown word, are refused with what to do', async (t) => {
+  const run = (...args: readonly string[]): ReturnType<typeof spawnSync> =>
+    spawnSync(process.execPath, [sourceFile('scripts', 'run.mjs'), ...args], { encoding: 'utf8' });
+  const missing = run('test', 'test/unit/none-such.test.ts');
+  t.equal(missing.status, 1);
+  t.match(String(missing.stderr), /no such test: test\/unit\/none-such\.test\.ts/);
+  t.match(String(run('dance').stderr), /usage: .* demo\|test\|setup/);
+  t.match(String(run('test', 'package.json').stderr), /not a test: package\.json/);
+});

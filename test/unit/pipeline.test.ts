@@ -1,0 +1,435 @@
+/**
+ * Firewall state to flow rules: what the rules decide is what the reference verdict decides.
+ */
+import fc from 'fast-check';
+import t from 'tap';
+import { flowKey } from '../../controller-app/core/rule-set.js';
+import { CT_STATE, type Match, TCP_FLAGS } from '../../controller-app/openflow/index.js';
+import {
+  adoptionRules,
+  DEFAULT_INBOUND,
+  DEFAULT_OUTBOUND,
+  type FirewallInstance,
+  firewallRules,
+  guardRules,
+  MARK,
+  MAX_INSTANCE,
+  MAX_POLICY_RULES,
+  PolicyTooLargeError,
+  packCookie,
+  type Rule,
+  unpackCookie,
+} from '../../controller-app/pipeline/index.js';
+import { portMasks, portMatches } from '../../controller-app/pipeline/port-masks.js';
+import type { Connection } from '../../shared/firewall/connection.js';
+import { ICMP_TYPES, type Packet } from '../../shared/firewall/packet.js';
+import { type Policy, policySchema } from '../../shared/firewall/policy.js';
+import { familyOf, linkLocalOf } from '../../shared/firewall/terminal.js';
+import { verdict } from '../../shared/firewall/verdict.js';
+import { bytesOf } from '../fixtures/frames.js';
+
+const policy = policySchema.parse({
+  name: 'p',
+  defaults: { outbound: 'accept', inbound: 'drop' },
+  rules: [
+    { name: 'no mail', direction: 'outbound', action: 'drop', protocol: 'tcp', remotePorts: [25, 465] },
+    { name: 'ssh', direction: 'inbound', action: 'accept', protocol: 'tcp', localPorts: 22 },
+  ],
+});
+const instance: FirewallInstance = {
+  number: 7,
+  policy,
+  generation: 3,
+  role: 'active',
+  admits: true,
+  adoption: [],
+  tables: { firewallCt: 4, deliver: 5 },
+};
+
+t.test('a range of ports becomes masks that hold exactly its ports', async (t) => {
+  const held = (port: number, pairs: readonly { value: number; mask: number }[]): number =>
+    pairs.filter(({ value, mask }) => (port & mask) === value).length;
+  const port = fc.integer({ min: 0, max: 65_535 });
+  fc.assert(
+    fc.property(port, port, port, (a, b, probe) => {
+      const [first, last] = a < b ? [a, b] : [b, a];
+      const pairs = portMasks([first, last]);
+      const at = (one: number): boolean => held(one, pairs) === (one >= first && one <= last ? 1 : 0);
+      return (
+        pairs.length <= 30 && [probe, first, last, first - 1, last + 1].every((one) => one < 0 || at(one))
+      );
+    }),
+    { numRuns: 2000 },
+  );
+  t.same(portMasks([0, 65_535]), [{ value: 0, mask: 0 }]);
+  t.same(
+    portMatches([
+      [5000, 5001],
+      [5001, 5003],
+    ]),
+    [{ value: 5000, mask: 0xfffc }],
+    'ranges that overlap are one',
+  );
+});
+
+t.test('a cookie tells kind, instance and policy rule', async (t) => {
+  const kind = fc.constantFrom('opening', 'state', 'announce', 'refused', 'adopted' as const);
+  const number = fc.integer({ min: 1, max: MAX_INSTANCE });
+  const rule = fc.constantFrom(0, 1, 999, DEFAULT_OUTBOUND, DEFAULT_INBOUND);
+  fc.assert(
+    fc.property(kind, number, rule, (kind, number, policyRule) => {
+      const cookie = packCookie({ kind, instance: number, policyRule });
+      t.same(unpackCookie(cookie), { kind, instance: number, policyRule });
+      return cookie >= 0 && cookie < 2 ** 32;
+    }),
+  );
+  t.equal(unpackCookie(0xf000_0000), undefined);
+});
+
+/** The fields of a packet as a switch extracts them, with what conntrack says of it. */
+function fields(packet: Packet, ct: number): Record<string, number | string> {
+  const common: Record<string, number | string> = {
+    reg0: packet.direction === 'outbound' ? 1 : 2,
+    reg1: 7,
+    eth_type: packet.family === 'ipv4' ? 0x0800 : 0x86dd,
+    ct_state: ct | CT_STATE.trk,
+    ct_mark: 0,
+    nw_frag: 0,
+    [`${packet.family}_src`]: packet.source.address,
+    [`${packet.family}_dst`]: packet.destination.address,
+  };
+  switch (packet.protocol) {
+    case 'tcp': {
+      const flags = (['syn', 'ack', 'fin', 'rst'] as const).reduce(
+        (bits, name) => bits | (packet.flags[name] ? TCP_FLAGS[name] : 0),
+        0,
+      );
+      return {
+        ...common,
+        ip_proto: 6,
+        tcp_src: packet.source.port,
+        tcp_dst: packet.destination.port,
+        tcp_flags: flags,
+      };
+    }
+    case 'udp':
+      return { ...common, ip_proto: 17, udp_src: packet.source.port, udp_dst: packet.destination.port };
+    case 'icmp':
+      return packet.family === 'ipv4'
+        ? { ...common, ip_proto: 1, icmpv4_type: packet.type, icmpv4_code: packet.code }
+        : { ...common, ip_proto: 58, icmpv6_type: packet.type, icmpv6_code: packet.code };
+    case 'other':
+      return { ...common, ip_proto: packet.number };
+  }
+}
+
+function matches(match: Match, packet: Readonly<Record<string, number | string>>): boolean {
+  return Object.entries(match).every(([name, wanted]) => {
+    const actual = packet[name];
+    if (actual === undefined) return false;
+    const { value, mask } =
+      typeof wanted === 'object' && 'mask' in wanted ? wanted : { value: wanted, mask: undefined };
+    if (typeof actual === 'number')
+      return (actual & Number(mask ?? 0xffff_ffff)) >>> 0 === Number(value) >>> 0;
+    if (mask === undefined) return actual === value;
+    const [a, m, v] = [actual, String(mask), String(value)].map((text) => bytesOf.ip(text));
+    return a?.every((byte, index) => (byte & (m?.[index] ?? 0)) === v?.[index]) ?? false;
+  });
+}
+
+/** The rule of a table that a packet meets; two at the same priority must not both match. */
+function meets(
+  rules: readonly Rule[],
+  table: string,
+  packet: Readonly<Record<string, number | string>>,
+): Rule | undefined {
+  const candidates = rules
+    .filter((rule) => rule.table === table && matches(rule.match, packet))
+    .sort((a, b) => b.priority - a.priority);
+  const [first, second] = candidates;
+  if (first && second && first.priority === second.priority) {
+    throw new Error(`two rules at ${first.priority}: ${JSON.stringify([first.match, second.match])}`);
+  }
+  return first;
+}
+
+const addresses = {
+  ipv4: fc.constantFrom('10.0.0.2', '10.1.2.3', '192.0.2.7'),
+  ipv6: fc.constantFrom('fd00::2', 'fd00:1::9', '2001:db8::7'),
+};
+const somePort = fc.constantFrom(0, 1, 22, 25, 53, 443, 5000, 5003, 5004, 65_535);
+const anyPacket: fc.Arbitrary<Packet> = fc
+  .record({
+    direction: fc.constantFrom('outbound' as const, 'inbound' as const),
+    family: fc.constantFrom('ipv4' as const, 'ipv6' as const),
+    remote4: addresses.ipv4,
+    remote6: addresses.ipv6,
+    ports: fc.tuple(somePort, somePort),
+    kind: fc.constantFrom('tcp', 'udp', 'icmp', 'other'),
+    flags: fc.record({ syn: fc.boolean(), ack: fc.boolean(), fin: fc.boolean(), rst: fc.boolean() }),
+    type: fc.constantFrom(0, 3, 5, 8, 13, 128, 129, 137),
+  })
+  .map(({ direction, family, remote4, remote6, ports, kind, flags, type }): Packet => {
+    const local = { address: family === 'ipv4' ? '10.0.0.1' : 'fd00::1', port: ports[0] };
+    const remote = { address: family === 'ipv4' ? remote4 : remote6, port: ports[1] };
+    const [source, destination] = direction === 'outbound' ? [local, remote] : [remote, local];
+    const base = { direction, family, source, destination };
+    if (kind === 'tcp') return { ...base, protocol: 'tcp', flags };
+    if (kind === 'udp') return { ...base, protocol: 'udp' };
+    if (kind === 'other') return { ...base, protocol: 'other', number: 47 };
+    return { ...base, protocol: 'icmp', type, code: 0, id: 1 };
+  });
+
+const anyRule = fc
+  .record({
+    direction: fc.constantFrom('outbound', 'inbound'),
+    action: fc.constantFrom('accept', 'drop'),
+    family: fc.option(fc.constantFrom('ipv4', 'ipv6'), { nil: undefined }),
+    protocol: fc.option(fc.constantFrom('tcp', 'udp', 'icmp'), { nil: undefined }),
+    remote: fc.option(
+      fc.constantFrom('10.0.0.0/8', '10.0.0.77/24', '192.0.2.7', 'fd00::/16', 'fd00::2', '::/0'),
+      {
+        nil: undefined,
+      },
+    ),
+    remotePorts: fc.option(fc.constantFrom(443, '5000-5003', [22, '53-443']), { nil: undefined }),
+    localPorts: fc.option(fc.constantFrom(22, '0-65535', '1-5003'), { nil: undefined }),
+    icmpType: fc.option(fc.constantFrom(8, 128, 13), { nil: undefined }),
+  })
+  .map((rule) => Object.fromEntries(Object.entries(rule).filter(([, value]) => value !== undefined)));
+const anyPolicy: fc.Arbitrary<Policy> = fc
+  .record({
+    rules: fc.array(anyRule, { maxLength: 6 }),
+    outbound: fc.constantFrom('accept', 'drop'),
+    inbound: fc.constantFrom('accept', 'drop'),
+  })
+  .map(({ rules, outbound, inbound }) =>
+    policySchema.safeParse({
+      name: 'any',
+      defaults: { outbound, inbound },
+      rules: rules.map((rule, index) => ({ name: `rule ${index}`, ...rule })),
+    }),
+  )
+  .filter((parsed) => parsed.success)
+  .map((parsed) => parsed.data as Policy);
+
+t.test('a packet of no known connection meets what the reference verdict says', async (t) => {
+  let accepted = 0;
+  fc.assert(
+    fc.property(anyPolicy, anyPacket, (policy, packet) => {
+      const rules = firewallRules({ ...instance, policy });
+      const expected = verdict(policy, new Map(), packet);
+      const icmp = packet.protocol === 'icmp' ? ICMP_TYPES[packet.family] : undefined;
+      // What conntrack finds in a packet of nothing it knows: an echo reply, an error or an unknown ICMP type is invalid.
+      const valid = packet.protocol !== 'icmp' || packet.type === icmp?.echoRequest;
+      const toConntrack = meets(rules, 'firewall', { ...fields(packet, 0), nw_ttl: 64 });
+      const decided =
+        toConntrack && toConntrack.instructions.length > 0
+          ? meets(rules, 'firewall-ct', fields(packet, valid ? CT_STATE.new : CT_STATE.inv))
+          : undefined;
+      const passes = (decided?.instructions.length ?? 0) > 0;
+      if (passes) accepted++;
+      const cookie = unpackCookie(decided?.cookie ?? 0);
+      if (expected.reason === 'rule' || expected.reason === 'default') {
+        const names = [...policy.rules.map(({ name }) => name)];
+        const by =
+          cookie && cookie.policyRule < 1000 ? names[cookie.policyRule] : `default ${packet.direction}`;
+        if (by !== expected.by) return false;
+      }
+      return passes === (expected.verdict === 'accept');
+    }),
+    { numRuns: 1000 },
+  );
+  t.ok(accepted > 100, 'control: many of the packets were accepted');
+});
+
+t.test('known connections pass whatever the policy says; state changes are copied', async (t) => {
+  const rules = firewallRules({
+    ...instance,
+    policy: { ...policy, defaults: { outbound: 'drop', inbound: 'drop' } },
+  });
+  const packet = (flags: object): Packet => ({
+    direction: 'inbound',
+    family: 'ipv4',
+    protocol: 'tcp',
+    source: { address: '10.0.0.2', port: 443 },
+    destination: { address: '10.0.0.1', port: 40_000 },
+    flags,
+  });
+  const gen = (3 << 4) | MARK.replied;
+  const kind = (flags: object, mark: number, ct = CT_STATE.est | CT_STATE.rpl): string | undefined =>
+    unpackCookie(meets(rules, 'firewall-ct', { ...fields(packet(flags), ct), ct_mark: mark })?.cookie ?? 0)
+      ?.kind;
+  t.equal(kind({ ack: true }, gen), 'none');
+  t.equal(kind({ ack: true, fin: true }, gen), 'state');
+  t.equal(kind({ rst: true }, gen), 'state');
+  t.equal(kind({ syn: true, ack: true }, gen), 'state');
+  t.equal(kind({ ack: true }, MARK.replied | (2 << 4)), 'announce', 'of another generation');
+  t.equal(kind({ ack: true }, 3 << 4, CT_STATE.est), 'handshake', 'the first ACK of the opener');
+  t.equal(kind({ ack: true }, MARK.adopted | (3 << 4)), 'reply', 'the first packet back of an adopted one');
+});
+
+t.test('without a lease nothing new is admitted; draining it is handed on', async (t) => {
+  const syn = fields(
+    {
+      direction: 'outbound',
+      family: 'ipv4',
+      protocol: 'tcp',
+      source: { address: '10.0.0.1', port: 40_000 },
+      destination: { address: '10.0.0.2', port: 443 },
+      flags: { syn: true },
+    },
+    CT_STATE.new,
+  );
+  t.ok(meets(firewallRules(instance), 'firewall-ct', syn), 'control');
+  t.equal(meets(firewallRules({ ...instance, admits: false }), 'firewall-ct', syn), undefined);
+  const draining = firewallRules({ ...instance, role: 'draining' });
+  for (const packet of [syn, { ...syn, ct_state: CT_STATE.inv | CT_STATE.trk }]) {
+    t.match(meets(draining, 'firewall-ct', packet)?.instructions, [
+      { type: 'apply_actions', actions: [{ type: 'set_field', field: { reg4: 1 } }] },
+      { type: 'goto_table', table: 5 },
+    ]);
+  }
+  t.equal(
+    meets(firewallRules(instance), 'firewall-ct', { ...syn, ct_state: CT_STATE.inv | CT_STATE.trk })
+      ?.instructions.length,
+    0,
+  );
+});
+
+t.test('activation changes no rule', async (t) => {
+  t.same(firewallRules({ ...instance, role: 'standby' }), firewallRules(instance));
+});
+
+const connection: Connection = {
+  protocol: 'tcp',
+  opener: 'remote',
+  local: { address: '10.0.0.1', port: 22 },
+  remote: { address: '10.0.0.2', port: 50_000 },
+  state: 'established',
+  timeLeftSeconds: 60,
+};
+
+t.test(
+  'adoption opens for the packets of the connection, in both directions, and for no other',
+  async (t) => {
+    const rules = [...firewallRules(instance), ...adoptionRules({ ...instance, adoption: [connection] })];
+    const packet = (direction: 'outbound' | 'inbound', port = 50_000): Packet => {
+      const remote = { address: '10.0.0.2', port };
+      const [source, destination] =
+        direction === 'outbound' ? [connection.local, remote] : [remote, connection.local];
+      return {
+        direction,
+        family: 'ipv4',
+        protocol: 'tcp',
+        source,
+        destination,
+        flags: { ack: true },
+      } as Packet;
+    };
+    for (const direction of ['outbound', 'inbound'] as const) {
+      const adopted = meets(rules, 'firewall-ct', fields(packet(direction), CT_STATE.new));
+      t.equal(unpackCookie(adopted?.cookie ?? 0)?.kind, 'adopted');
+      const mark = MARK.announced | MARK.openedByRemote | MARK.adopted | (3 << 4);
+      t.match(adopted?.instructions[0], {
+        actions: [
+          { type: 'output' },
+          { type: 'ct', commit: true, zone: 7, exec: [{ field: { ct_mark: { value: mark } } }] },
+        ],
+      });
+      t.ok(
+        meets(rules, 'firewall-ct', fields(packet(direction), CT_STATE.inv))?.instructions.length,
+        'invalid passes',
+      );
+      t.notOk(
+        meets(rules, 'firewall-ct', fields(packet(direction, 50_001), CT_STATE.new))?.instructions.length,
+      );
+      t.notOk(
+        meets(rules, 'firewall-ct', fields(packet(direction, 50_001), CT_STATE.inv))?.instructions.length,
+      );
+    }
+    const reset: Packet = { ...packet('inbound'), flags: { rst: true } } as Packet;
+    const rule = meets(rules, 'firewall-ct', fields(reset, CT_STATE.new));
+    t.equal(unpackCookie(rule?.cookie ?? 0)?.kind, 'adopted-reset');
+    t.notMatch(rule?.instructions, [{ actions: [{}, { type: 'ct' }] }], 'a reset is not committed');
+  },
+);
+
+t.test('no two rules of an instance are the same to a switch', async (t) => {
+  const echo = {
+    protocol: 'icmp',
+    opener: 'terminal',
+    local: { address: 'fd00::1' },
+    remote: { address: 'fd00::2' },
+    replied: true,
+    timeLeftSeconds: 30,
+  } as const;
+  const adoption: Connection[] = [connection, { ...echo, id: 1 }, { ...echo, id: 2 }];
+  const rules = [...firewallRules(instance), ...adoptionRules({ ...instance, adoption })];
+  const keys = rules.map(
+    (rule) => `${rule.table} ${flowKey({ table: 0, priority: rule.priority, match: rule.match })}`,
+  );
+  t.equal(new Set(keys).size, keys.length);
+  t.equal(
+    adoptionRules({ ...instance, adoption }).length,
+    6 + 3,
+    'two echoes between the same hosts share their rules',
+  );
+});
+
+t.test('a policy that would need too many rules is refused with what to do', async (t) => {
+  const ragged = Array.from({ length: 32 }, (_, index): [number, number] => [
+    index * 2000 + 1,
+    index * 2000 + 1998,
+  ]);
+  const rule = {
+    direction: 'outbound',
+    action: 'accept',
+    protocol: 'udp',
+    remotePorts: ragged,
+    localPorts: ragged,
+  } as const;
+  const large: Policy = { ...policy, rules: [{ name: 'ragged', ...rule }] };
+  t.throws(() => firewallRules({ ...instance, policy: large }), PolicyTooLargeError);
+  try {
+    firewallRules({ ...instance, policy: large });
+  } catch (error) {
+    t.match(String(error), new RegExp(`at most ${MAX_POLICY_RULES} fit: use fewer`));
+  }
+});
+
+t.test('a thousand rules keep their order', async (t) => {
+  const rules = Array.from({ length: 1000 }, (_, index) => ({
+    name: `r${index}`,
+    direction: 'outbound' as const,
+    action: index % 2 ? ('accept' as const) : ('drop' as const),
+    protocol: 'tcp' as const,
+    remotePorts: [[index, 1000]] as const,
+  }));
+  const made = firewallRules({ ...instance, policy: { ...policy, rules } }).filter(
+    (rule) => rule.table === 'firewall-ct',
+  );
+  const priorities = made.flatMap((rule) => {
+    const cookie = unpackCookie(rule.cookie ?? 0);
+    return cookie?.kind === 'opening' || cookie?.kind === 'refused' ? [rule.priority] : [];
+  });
+  t.equal(Math.max(...priorities), 20_000);
+  t.equal(Math.min(...priorities), 19_000);
+});
+
+t.test("the guard names the terminal's own addresses and no other", async (t) => {
+  const terminal = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: ['10.0.0.1'], ipv6: ['fd00::1'] };
+  const own = new Set(['10.0.0.1', 'fd00::1', linkLocalOf(terminal.mac), '0.0.0.0', '::']);
+  const rules = guardRules(terminal, 5, 2);
+  for (const { match, instructions } of rules) {
+    t.equal(match.in_port, 5);
+    if (instructions.length === 0) continue;
+    t.equal(match.eth_src, terminal.mac);
+    t.equal(match.vlan_vid, 0);
+    for (const name of ['ipv4_src', 'ipv6_src', 'arp_spa'] as const) {
+      const value = match[name];
+      if (value !== undefined) t.ok(typeof value === 'string' && own.has(value) && familyOf(value));
+    }
+    t.ok(match.ipv4_src ?? match.ipv6_src ?? match.arp_spa, 'every rule that lets pass names a source');
+  }
+});

@@ -1,0 +1,517 @@
+/**
+ * The connection tracker and what is built on it: connections from copied packets, adoption, numbered changes, and the domain's
+ * behaviour in time. The switch is played by the test where time or failure must come on cue.
+ */
+import t from 'tap';
+import { AdoptionSet } from '../../controller-app/domains/openflow-ct/adoption-set.js';
+import { ChangeLog } from '../../controller-app/domains/openflow-ct/change-log.js';
+import { ConnectionTable } from '../../controller-app/domains/openflow-ct/connection-table.js';
+import { type FirewallHost, OpenFlowCtDomain } from '../../controller-app/domains/openflow-ct/index.js';
+import { type Observation, observe } from '../../controller-app/domains/openflow-ct/observation.js';
+import { type Kind, MARK, packCookie, type Rule } from '../../controller-app/pipeline/index.js';
+import { DomainError, dpid } from '../../shared/domain/domain.js';
+import { type Connection, connectionKey, type Opener } from '../../shared/firewall/connection.js';
+import { policySchema } from '../../shared/firewall/policy.js';
+import { type Delta, epoch, type Snapshot } from '../../shared/firewall/state.js';
+import { DEFAULT_IDLE_TIMES } from '../../shared/firewall/timeouts.js';
+import { ManualClock } from '../../shared/runtime/clock.js';
+import { silentLog } from '../../shared/runtime/log.js';
+import { echo, ip, TCP, tcp, udp } from '../fixtures/frames.js';
+
+const GRACE_MS = 15_000;
+const [LOCAL, REMOTE] = ['10.0.0.1', '10.0.0.2'];
+
+/** A frame between terminal and server, as a copy has it. */
+function frame(sender: Opener, protocol: 'tcp' | 'udp' | 'icmp', flags = 0, port = 40_000): Buffer {
+  const [src, dst] = sender === 'terminal' ? [LOCAL, REMOTE] : [REMOTE, LOCAL];
+  const [sport, dport] = sender === 'terminal' ? [port, 443] : [443, port];
+  const { packet } =
+    protocol === 'tcp'
+      ? ip(src, dst, 6, tcp(src, dst, sport, dport, flags))
+      : protocol === 'udp'
+        ? ip(src, dst, 17, udp(src, dst, sport, dport, Buffer.from('x')))
+        : ip(
+            src,
+            dst,
+            1,
+            echo(src, dst, sender === 'terminal' ? 'request' : 'reply', port, Buffer.from('x')),
+          );
+  return Buffer.concat([Buffer.alloc(12), Buffer.from([0x08, 0x00]), packet]);
+}
+
+function seen(
+  kind: Kind,
+  sender: Opener,
+  protocol: 'tcp' | 'udp' | 'icmp',
+  flags = 0,
+  mark = 0,
+): Observation {
+  const found = observe(
+    kind,
+    { reg0: sender === 'terminal' ? 1 : 2, ct_mark: mark },
+    frame(sender, protocol, flags),
+  );
+  if (!found) throw new Error('not a packet of a connection');
+  return found;
+}
+
+const table = (): ConnectionTable => new ConnectionTable(DEFAULT_IDLE_TIMES, GRACE_MS);
+const stateOf = (connection: Connection | undefined): string | undefined =>
+  connection?.protocol === 'tcp' ? connection.state : undefined;
+const KEY = `tcp ${LOCAL} 40000 ${REMOTE} 443`;
+
+t.test('a TCP connection goes through its states, each told once', async (t) => {
+  const known = table();
+  const steps: readonly (readonly [Kind, Opener, number, string])[] = [
+    ['opening', 'terminal', TCP.syn, 'opening'],
+    ['state', 'terminal', TCP.syn, 'opening'],
+    ['state', 'remote', TCP.syn | TCP.ack, 'answered'],
+    ['handshake', 'terminal', TCP.ack, 'established'],
+    ['announce', 'remote', TCP.ack, 'established'],
+    ['state', 'remote', TCP.fin | TCP.ack, 'closing'],
+    ['state', 'remote', TCP.fin | TCP.ack, 'closing'],
+    ['state', 'terminal', TCP.fin | TCP.ack, 'closed'],
+  ];
+  let before: string | undefined;
+  for (const [kind, sender, flags, state] of steps) {
+    const changed = known.observe(seen(kind, sender, 'tcp', flags), 0);
+    t.equal(stateOf(known.get(KEY)), state);
+    t.equal(changed !== undefined, state !== before, `${kind} ${state} is told when it is new`);
+    before = state;
+  }
+  t.equal(known.get(KEY)?.opener, 'terminal');
+  known.observe(seen('opening', 'remote', 'tcp', TCP.syn), 1);
+  t.match(
+    known.get(KEY),
+    { opener: 'remote', state: 'opening' },
+    'the same ends again are another connection',
+  );
+});
+
+t.test('a reset closes at once', async (t) => {
+  const known = table();
+  known.observe(seen('opening', 'terminal', 'tcp', TCP.syn), 0);
+  known.observe(seen('state', 'remote', 'tcp', TCP.rst | TCP.ack), 0);
+  t.equal(stateOf(known.get(KEY)), 'closed');
+});
+
+t.test('whatever copies are lost, the next one tells enough: also who opened', async (t) => {
+  const mark = MARK.announced | MARK.openedByRemote | MARK.replied;
+  for (const [kind, flags, state] of [
+    ['announce', TCP.ack, 'established'],
+    ['handshake', TCP.ack, 'established'],
+    ['state', TCP.fin | TCP.ack, 'closing'],
+    ['state', TCP.rst, 'closed'],
+  ] as const) {
+    const known = table();
+    known.observe(seen(kind, 'terminal', 'tcp', flags, mark), 0);
+    t.match(known.get(KEY), { opener: 'remote', state });
+  }
+  const datagrams = table();
+  const one = seen('announce', 'terminal', 'udp', 0, MARK.announced | MARK.replied);
+  datagrams.observe(one, 0);
+  t.match(datagrams.get(one.key), { opener: 'terminal', replied: true });
+});
+
+t.test('udp and echo: one-way until the other end speaks', async (t) => {
+  for (const protocol of ['udp', 'icmp'] as const) {
+    const known = table();
+    const first = seen('opening', 'terminal', protocol);
+    t.match(known.observe(first, 0), { opener: 'terminal', replied: false });
+    t.equal(known.observe(seen('announce', 'terminal', protocol, 0, MARK.announced), 0), undefined);
+    t.match(known.observe(seen('reply', 'remote', protocol, 0, MARK.announced), 0), {
+      opener: 'terminal',
+      replied: true,
+    });
+  }
+});
+
+t.test('what is of no connection is not tracked', async (t) => {
+  const match = { reg0: 1 };
+  t.equal(observe('announce', match, frame('terminal', 'tcp').subarray(0, 40)), undefined, 'cut off');
+  t.equal(observe('announce', {}, frame('terminal', 'tcp')), undefined, 'from no side');
+  const error = ip(LOCAL, REMOTE, 1, Buffer.from('0301fcfe00000000', 'hex')).packet;
+  t.equal(
+    observe('announce', match, Buffer.concat([Buffer.alloc(12), Buffer.from([8, 0]), error])),
+    undefined,
+  );
+});
+
+t.test(
+  'connections are forgotten when they were idle for too long, and live by announcing themselves',
+  async (t) => {
+    const known = table();
+    const one = seen('opening', 'terminal', 'udp');
+    known.observe(one, 0);
+    const idleMs = DEFAULT_IDLE_TIMES.udp * 1000;
+    t.same(known.expire(idleMs + GRACE_MS - 1), []);
+    t.equal(known.export(idleMs + GRACE_MS - 1000)[0]?.timeLeftSeconds, 1, 'the time it has left is told');
+    known.observe(seen('announce', 'terminal', 'udp', 0, MARK.announced), idleMs);
+    t.same(known.expire(idleMs + GRACE_MS), [], 'announced in time');
+    t.equal(
+      known.export(idleMs)[0]?.timeLeftSeconds,
+      DEFAULT_IDLE_TIMES.udp,
+      'and never more than its idle time',
+    );
+    t.same(known.expire(2 * idleMs + GRACE_MS), [one.key]);
+    t.equal(known.size, 0);
+  },
+);
+
+const imported: Connection = {
+  protocol: 'tcp',
+  opener: 'remote',
+  local: { address: LOCAL, port: 40_000 },
+  remote: { address: REMOTE, port: 443 },
+  state: 'established',
+  timeLeftSeconds: 10,
+};
+
+t.test('adoption: a standby does not age, an active instance does', async (t) => {
+  const set = new AdoptionSet(1000);
+  set.put(imported, 0);
+  t.same(
+    set.sweep(1_000_000, () => false),
+    { ended: [], changed: false },
+  );
+  set.start(1_000_000);
+  t.equal(set.export(1_004_000)[0]?.timeLeftSeconds, 6);
+  t.same(
+    set.sweep(1_009_999, () => false),
+    { ended: [], changed: false },
+  );
+  t.same(
+    set.sweep(1_010_000, () => false),
+    { ended: [connectionKey(imported)], changed: true },
+  );
+});
+
+t.test(
+  'adoption rules go once both ways are tracked, or it has closed, each after the settle time',
+  async (t) => {
+    const key = connectionKey(imported);
+    const after = (what: { bothWays: boolean; closed: boolean }): AdoptionSet => {
+      const set = new AdoptionSet(1000);
+      set.start(0);
+      set.put(imported, 0);
+      set.seen(key, { bothWays: false, closed: false }, 0);
+      set.seen(key, what, 100);
+      return set;
+    };
+    for (const what of [
+      { bothWays: true, closed: false },
+      { bothWays: false, closed: true },
+    ]) {
+      const set = after(what);
+      t.same(set.export(0), [], 'the connection table tells of it now');
+      t.equal(set.sweep(1099, () => true).changed, false);
+      t.equal(set.sweep(1100, () => true).changed, true);
+      t.equal(set.size, 0);
+    }
+    const oneSided = after({ bothWays: false, closed: false });
+    t.equal(oneSided.sweep(9_000_000, () => true).changed, false, 'one-sided: they stay as long as it lives');
+    t.equal(oneSided.sweep(9_000_000, () => false).changed, true);
+  },
+);
+
+t.test('adoption: closed connections are not adopted, ended ones go, tracked ones stay', async (t) => {
+  const set = new AdoptionSet(1000);
+  set.put({ ...imported, state: 'closed' }, 0);
+  t.equal(set.size, 0);
+  t.equal(set.put(imported, 0), true);
+  t.equal(set.put(imported, 0), false, 'the same again changes no rules');
+  t.equal(set.end(connectionKey(imported)), true);
+  set.put(imported, 0);
+  set.seen(connectionKey(imported), { bothWays: false, closed: false }, 0);
+  t.equal(set.end(connectionKey(imported)), false, 'the old instance no longer sees its packets');
+});
+
+t.test('changes: from any remembered number on, in order, bounded', async (t) => {
+  const log = new ChangeLog(10, 4);
+  const read = async (from: number): Promise<number[]> => {
+    const numbers: number[] = [];
+    for await (const batch of log.follow(from, new AbortController().signal)) {
+      numbers.push(...batch.map(({ sequence }: Delta) => sequence));
+    }
+    return numbers;
+  };
+  const waiting = read(10);
+  for (const key of ['a', 'b', 'c']) log.append({ kind: 'ended', key });
+  log.close();
+  t.same(await waiting, [11, 12, 13]);
+  t.same(await read(12), [13]);
+  await t.rejects(read(9), { code: 'changes-lost' }, 'before the beginning');
+  await t.rejects(read(14), { code: 'changes-lost' }, 'after the end');
+  const small = new ChangeLog(0, 4);
+  for (let index = 0; index < 9; index++) small.append({ kind: 'ended', key: `${index}` });
+  const first = small.follow(5, new AbortController().signal);
+  t.same(
+    (await first.next()).value?.map(({ sequence }: Delta) => sequence),
+    [6, 7, 8, 9],
+  );
+  await t.rejects(small.follow(4, new AbortController().signal).next(), { code: 'changes-lost' });
+});
+
+/** The core, as far as the domain sees it: remembers the rules, and fails on cue. */
+class PlayedHost implements FirewallHost {
+  readonly groups = new Map<string, readonly Rule[]>();
+  readonly flushed: number[] = [];
+  counts = new Map<number, { packets: number; bytes: number }>();
+  isConnected = true;
+  failure: Error | undefined;
+  changes = 0;
+
+  table(name: string): number {
+    return ['firewall', 'firewall-ct', 'deliver'].indexOf(name);
+  }
+  connected(): boolean {
+    return this.isConnected;
+  }
+  async setGroups(_: string, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void> {
+    if (this.failure) throw this.failure;
+    this.changes++;
+    for (const [name, rules] of groups) {
+      if (rules.length === 0) this.groups.delete(name);
+      else this.groups.set(name, rules);
+    }
+  }
+  async counters(): Promise<ReadonlyMap<number, { packets: number; bytes: number }>> {
+    return this.counts;
+  }
+  async flushZone(_: string, zone: number): Promise<void> {
+    this.flushed.push(zone);
+  }
+  rules(prefix: string): number {
+    return [...this.groups]
+      .filter(([name]) => name.startsWith(prefix))
+      .reduce((sum, [, rules]) => sum + rules.length, 0);
+  }
+}
+
+const alice = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: [LOCAL], ipv6: ['fd00::1'] };
+const policy = policySchema.parse({
+  name: 'p',
+  defaults: { outbound: 'accept', inbound: 'drop' },
+  rules: [{ name: 'no mail', direction: 'outbound', action: 'drop', protocol: 'tcp', remotePorts: 25 }],
+});
+
+function world() {
+  const host = new PlayedHost();
+  const clock = new ManualClock();
+  const taken = new Set<string>();
+  const numbers = {
+    of: (id: { terminal: string; epoch: number }) => {
+      taken.add(`${id.terminal} ${id.epoch}`);
+      return id.epoch;
+    },
+    release: (id: { terminal: string; epoch: number }) => void taken.delete(`${id.terminal} ${id.epoch}`),
+  };
+  const domain = new OpenFlowCtDomain({ name: 'sdn-1', dpid: dpid(1), host, numbers, clock, log: silentLog });
+  const snapshot = (change: Partial<Snapshot> = {}): Snapshot => ({
+    terminal: alice,
+    epoch: epoch(1),
+    sequence: 0,
+    policy,
+    connections: [],
+    counters: [],
+    ...change,
+  });
+  const id = { terminal: 'alice', epoch: epoch(2) };
+  const copy = (kind: Kind, sender: Opener, protocol: 'tcp' | 'udp', flags = 0, mark = 0): void =>
+    domain.packetIn({
+      cookie: packCookie({ kind, instance: 2, policyRule: 0 }),
+      message: {
+        type: 'packet_in',
+        bufferId: 0,
+        totalLen: 0,
+        reason: 'action',
+        tableId: 1,
+        cookie: 0n,
+        match: { reg0: sender === 'terminal' ? 1 : 2, ct_mark: mark },
+        data: frame(sender, protocol, flags),
+      },
+    });
+  /** Lets background work of the domain end: a call is behind it in the queue. */
+  const settled = async (): Promise<void> => void (await domain.export(id).catch(() => {}));
+  return { host, clock, taken, domain, snapshot, id, copy, settled };
+}
+
+t.test('prepare that fails leaves nothing', async (t) => {
+  const { host, taken, domain, snapshot, id } = world();
+  host.isConnected = false;
+  await t.rejects(domain.prepare(snapshot(), id.epoch), { code: 'not-ready', message: /set-controller/ });
+  host.isConnected = true;
+  host.failure = new Error('bundle refused');
+  await t.rejects(domain.prepare(snapshot(), id.epoch), { code: 'refused', message: /bundle refused/ });
+  t.same([taken.size, host.groups.size], [0, 0]);
+  await t.rejects(domain.export(id), { code: 'no-instance' });
+  host.failure = undefined;
+  await domain.prepare(snapshot(), id.epoch);
+  t.same(host.flushed.at(-1), 2, 'into an empty zone');
+});
+
+t.test('activation of a standby sends nothing to the switch', async (t) => {
+  const { host, domain, snapshot, id } = world();
+  await domain.prepare(snapshot({ connections: [imported] }), id.epoch);
+  const { changes } = host;
+  await domain.activate(id, 1000);
+  t.equal(host.changes, changes);
+});
+
+t.test('with the lease out nothing new is admitted, until it is renewed', async (t) => {
+  const { host, clock, domain, snapshot, id, settled } = world();
+  await domain.prepare(snapshot(), id.epoch);
+  await domain.activate(id, 1000);
+  const all = host.rules('rules');
+  clock.advance(900);
+  await domain.activate(id, 1000);
+  clock.advance(900);
+  await settled();
+  t.equal(host.rules('rules'), all, 'renewed in time');
+  clock.advance(100);
+  await settled();
+  t.ok(host.rules('rules') < all, 'the policy is out of the switch');
+  t.match(await domain.health(), { instances: [{ role: 'active' }] });
+  await domain.activate(id, 1000);
+  t.equal(host.rules('rules'), all);
+});
+
+t.test('a drain ends: then nothing passes; retire leaves nothing', async (t) => {
+  const { host, clock, taken, domain, snapshot, id, settled } = world();
+  await domain.prepare(snapshot({ connections: [imported] }), id.epoch);
+  await domain.activate(id, 1000);
+  await domain.drain(id, 500);
+  t.ok(host.rules('rules') > 0);
+  t.equal(host.rules('adoption'), 6, 'what waits to be adopted is still known');
+  clock.advance(500);
+  await settled();
+  t.equal(host.groups.size, 0);
+  await domain.retire(id);
+  await domain.retire(id);
+  t.same([host.groups.size, taken.size], [0, 0]);
+  clock.advance(60_000);
+  t.equal(clock.pending, 0, 'no timer is left');
+});
+
+t.test('an adopted connection keeps its opener, and its rules go after the settle time', async (t) => {
+  const { host, clock, domain, snapshot, id, copy, settled } = world();
+  await domain.prepare(snapshot({ connections: [imported] }), id.epoch);
+  await domain.activate(id, 1_000_000);
+  copy('adopted', 'terminal', 'tcp', TCP.ack);
+  t.match(
+    (await domain.export(id)).connections,
+    [{ opener: 'remote', state: 'established' }],
+    'once, not twice',
+  );
+  clock.advance(5000);
+  await settled();
+  t.equal(host.rules('adoption'), 6, 'one-sided yet');
+  copy('reply', 'remote', 'tcp', TCP.ack, MARK.adopted | MARK.openedByRemote);
+  clock.advance(2000);
+  await settled();
+  t.equal(host.rules('adoption'), 0);
+  t.match((await domain.export(id)).connections, [{ opener: 'remote' }]);
+});
+
+t.test('removing adoption rules is repeated until the switch has done it', async (t) => {
+  const { host, clock, domain, snapshot, id, copy, settled } = world();
+  await domain.prepare(snapshot({ connections: [imported] }), id.epoch);
+  await domain.activate(id, 1_000_000);
+  copy('adopted-reset', 'remote', 'tcp', TCP.rst);
+  host.failure = new Error('not now');
+  clock.advance(2000);
+  await settled();
+  t.equal(host.rules('adoption'), 6);
+  host.failure = undefined;
+  clock.advance(1000);
+  await settled();
+  t.equal(host.rules('adoption'), 0);
+});
+
+t.test(
+  'deltas of the old instance: news are adopted, what is tracked here is known better here',
+  async (t) => {
+    const { host, domain, snapshot, id, copy } = world();
+    await domain.prepare(snapshot({ connections: [imported], sequence: 5 }), id.epoch);
+    await domain.activate(id, 1_000_000);
+    copy('adopted', 'terminal', 'tcp', TCP.ack);
+    const other = { ...imported, local: { address: LOCAL, port: 40_001 } };
+    const deltas: Delta[] = [
+      { sequence: 6, change: { kind: 'ended', key: connectionKey(imported) } },
+      { sequence: 7, change: { kind: 'connection', connection: other } },
+    ];
+    await domain.apply(id, deltas);
+    const keys = (await domain.export(id)).connections.map(connectionKey).sort();
+    t.same(keys, [connectionKey(imported), connectionKey(other)].sort());
+    t.equal(host.rules('adoption'), 12);
+    const { changes } = host;
+    await domain.apply(id, deltas);
+    t.equal(host.changes, changes, 'the same again changes nothing');
+    await t.rejects(domain.apply(id, [{ sequence: 9, change: { kind: 'ended', key: 'x' } }]), {
+      code: 'changes-lost',
+    });
+  },
+);
+
+t.test('generations follow each other only while there are connections', async (t) => {
+  const { host, clock, domain, snapshot, id, copy, settled } = world();
+  await domain.prepare(snapshot(), id.epoch);
+  await domain.activate(id, 1_000_000);
+  const { changes } = host;
+  clock.advance(60_000);
+  await settled();
+  t.equal(host.changes, changes);
+  copy('opening', 'terminal', 'tcp', TCP.syn);
+  clock.advance(15_000);
+  await settled();
+  t.equal(host.changes, changes + 1);
+});
+
+t.test('counters: the imported, and what the switch counts; a new policy goes on from there', async (t) => {
+  const { host, domain, snapshot, id } = world();
+  const cookie = (policyRule: number, kind: Kind, instance = 2): number =>
+    packCookie({ kind, instance, policyRule });
+  await domain.prepare(snapshot({ counters: [{ rule: 'no mail', packets: 10, bytes: 1000 }] }), id.epoch);
+  host.counts = new Map([
+    [cookie(0, 'refused'), { packets: 2, bytes: 100 }],
+    [cookie(1000, 'opening'), { packets: 5, bytes: 500 }],
+    [cookie(0, 'opening', 3), { packets: 99, bytes: 99 }],
+    [cookie(0, 'announce'), { packets: 99, bytes: 99 }],
+  ]);
+  const total = async (rule: string) =>
+    (await domain.export(id)).counters.find((one) => one.rule === rule)?.packets;
+  t.equal(await total('no mail'), 12);
+  t.equal(await total('default outbound'), 5);
+  await domain.setPolicy(id, { ...policy, name: 'q', rules: [] });
+  t.equal(await total('no mail'), undefined);
+  t.equal(await total('default outbound'), 5, 'counted once');
+  host.counts = new Map([[cookie(1000, 'opening'), { packets: 6, bytes: 600 }]]);
+  t.equal(await total('default outbound'), 6);
+});
+
+t.test('a policy that the switch refuses leaves the old one', async (t) => {
+  const { host, domain, snapshot, id } = world();
+  await domain.prepare(snapshot(), id.epoch);
+  host.failure = new Error('table full');
+  const error = await domain.setPolicy(id, { ...policy, name: 'q' }).catch((thrown: unknown) => thrown);
+  t.ok(error instanceof DomainError && error.code === 'refused');
+  host.failure = undefined;
+  t.equal((await domain.export(id)).policy.name, 'p');
+});
+
+t.test('a newer instance in the same domain ends the older one', async (t) => {
+  const { host, clock, taken, domain, snapshot, id, settled } = world();
+  await domain.prepare(snapshot(), id.epoch);
+  await domain.activate(id, 1_000_000);
+  const newer = { ...id, epoch: epoch(3) };
+  await domain.prepare(snapshot(), newer.epoch);
+  t.match(await domain.health(), { instances: [{ role: 'active' }, { role: 'standby' }] });
+  await domain.activate(newer, 1_000_000);
+  await domain.export(newer);
+  t.match(await domain.health(), { instances: [{ role: 'draining' }, { role: 'active' }] });
+  clock.advance(1000);
+  await domain.export(newer);
+  await settled();
+  t.same([...taken], ['alice 3']);
+  t.notOk([...host.groups.keys()].some((name) => name.endsWith(' 2')));
+});
