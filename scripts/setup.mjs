@@ -185,6 +185,13 @@ function missing(file, error) {
   );
 }
 
+let asked = false;
+
+/** Was this process asked to end (Ctrl-C, SIGTERM) while a program ran? Then nothing more should be started. */
+export function interrupted() {
+  return asked;
+}
+
 /**
  * Runs a program to its end and returns its exit code (128 + signal when one ended it). Signals to this process are passed on;
  * Ctrl-C on a terminal has reached the program already.
@@ -195,6 +202,7 @@ export function runProgram(file, args, options = {}) {
     const child = spawn(file, args, { stdio: 'inherit', ...rest });
     const listeners = ['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => {
       const listener = () => {
+        asked = true;
         if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
       };
       process.on(signal, listener);

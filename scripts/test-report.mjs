@@ -26,6 +26,11 @@ export async function runTests(files, { jobs, timeoutSeconds, options }) {
   });
   const totals = report.totals ?? { passed: 0, failed: 1, skipped: 0 };
   if (!report.totals) console.log(`tap ended before it had counted (exit code ${code})`);
+  // After a file that ran out of time tap may end without having run the rest.
+  for (const file of compiled.filter((file) => !report.files.has(file))) {
+    console.log(`not ok ${file} did not run`);
+    totals.failed++;
+  }
   // Whatever tap counted: an exit code that says failure is one.
   return code !== 0 && totals.failed === 0 ? { ...totals, failed: 1 } : totals;
 }
@@ -42,6 +47,8 @@ export function sumUp(results) {
 /** Reads tap's output and prints what a person wants of it. Exported for its test. */
 export class Report {
   totals;
+  /** Files of which there is a result. */
+  files = new Set();
   #print;
   /** Inside the diagnostics of a test point, which end with `...` at this indentation. */
   #diagnostics = -1;
@@ -60,6 +67,7 @@ export class Report {
     const point = /^ *(not )?ok \d+(?: - )?(.*)$/.exec(line);
     if (point) {
       const [, failed, text = ''] = point;
+      if (indent === 0) this.files.add(text.replace(/ # .*$/, ''));
       // Below that are single assertions: only what fails is told.
       const worthTelling = failed || indent <= 4 || / # SKIP/.test(text);
       if (worthTelling) this.#print(`${' '.repeat(indent)}${failed ? 'not ok' : 'ok'} ${text}`);

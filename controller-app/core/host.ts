@@ -191,14 +191,17 @@ export class Core {
       switch: (dpid) => this.switch(dpid),
       setRules: (dpid, group, rules) => this.#setGroups(owned, dpid, new Map([[group, rules]])),
       setGroups: (dpid, groups) => this.#setGroups(owned, dpid, groups),
-      counters: async (dpid, table) => {
+      counters: async (dpid, table, of = { value: 0, mask: 0 }) => {
         const sw = this.switch(dpid);
         if (!sw) throw new Error(`switch ${dpid} is not connected`);
         const totals = new Map<number, { packets: number; bytes: number }>();
-        for (const flow of await sw.flowStats({
+        const { cookie, cookieMask } = cookieClass(owned.number);
+        const filter = {
           table: this.#tableNumber(table),
-          ...cookieClass(owned.number),
-        })) {
+          cookie: cookie | BigInt(of.value >>> 0),
+          cookieMask: cookieMask | BigInt(of.mask >>> 0),
+        };
+        for (const flow of await sw.flowStats(filter)) {
           const own = Number(flow.cookie & 0xffff_ffffn);
           const total = totals.get(own) ?? { packets: 0, bytes: 0 };
           totals.set(own, {

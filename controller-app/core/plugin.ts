@@ -51,10 +51,14 @@ export interface PluginHost {
   setRules(dpid: Dpid, group: string, rules: readonly Rule[]): Promise<void>;
   /** Like `setRules` for several groups of one switch, in one bundle. An empty list removes a group. */
   setGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void>;
-  /** Packets and bytes of this plugin's rules in a table, by the plugin's own cookie bits. */
+  /**
+   * Packets and bytes of this plugin's rules in a table, by the plugin's own cookie bits. `of`: only rules whose own
+   * cookie bits under `mask` are `value`; the switch then sends no others.
+   */
   counters(
     dpid: Dpid,
     table: string,
+    of?: { readonly value: number; readonly mask: number },
   ): Promise<ReadonlyMap<number, { readonly packets: number; readonly bytes: number }>>;
 }
 

@@ -2,14 +2,14 @@
  * The 32 bits of a cookie that a firewall rule may choose: what a copy means, whose it is, and which policy rule it is of.
  *
  *   31..28 kind   26..16 instance number   9..0 policy rule
+ *
+ * Kinds of policy rules have bit 31, so that their counters can be asked for alone.
  */
 
 /** Why a copy was sent, or why a rule is worth counting. */
 export const KINDS = [
   /** Nothing to say. */
   'none',
-  /** A policy rule admitted an opening packet. */
-  'opening',
   /** A TCP segment with SYN, FIN or RST of a known connection. */
   'state',
   /** The first packet of the other end: of UDP and echo, or of an adopted TCP connection. */
@@ -22,10 +22,16 @@ export const KINDS = [
   'adopted',
   /** An imported connection is reset before the switch tracks it. */
   'adopted-reset',
+  'unused',
+  /** A policy rule admitted an opening packet. */
+  'opening',
   /** A policy rule dropped an opening packet: counted, not copied. */
   'refused',
 ] as const;
-export type Kind = (typeof KINDS)[number];
+export type Kind = Exclude<(typeof KINDS)[number], 'unused'>;
+
+const POLICY_KIND_BIT = 0x8000_0000;
+const INSTANCE_BITS = 0x07ff_0000;
 
 export interface RuleCookie {
   readonly kind: Kind;
@@ -45,5 +51,11 @@ export function packCookie({ kind, instance, policyRule }: RuleCookie): number {
 /** The parts of a cookie; nothing when its kind is unknown. */
 export function unpackCookie(cookie: number): RuleCookie | undefined {
   const kind = KINDS[cookie >>> 28];
-  return kind && { kind, instance: (cookie >>> 16) & 0x7ff, policyRule: cookie & 0x3ff };
+  if (kind === undefined || kind === 'unused') return undefined;
+  return { kind, instance: (cookie >>> 16) & 0x7ff, policyRule: cookie & 0x3ff };
+}
+
+/** The cookies of one instance's policy rules: those that have these bits under the mask. */
+export function policyCookies(instance: number): { readonly value: number; readonly mask: number } {
+  return { value: (POLICY_KIND_BIT | (instance << 16)) >>> 0, mask: (POLICY_KIND_BIT | INSTANCE_BITS) >>> 0 };
 }

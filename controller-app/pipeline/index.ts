@@ -8,6 +8,7 @@ export {
   type Kind,
   MAX_INSTANCE,
   packCookie,
+  policyCookies,
   type RuleCookie,
   unpackCookie,
 } from './cookie.js';

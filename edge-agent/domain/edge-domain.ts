@@ -96,6 +96,7 @@ export class EdgeDomain implements Domain {
         log: this.options.log,
         enqueue: (act) => this.#enqueue(id.terminal, act),
         standbySeconds: this.options.standbySeconds ?? DEFAULT_STANDBY_SECONDS,
+        gateSeconds: Math.ceil(this.#maxLeaseMs / 1000) + 1,
       });
       const instances = this.#instances.get(id.terminal) ?? new Map<Epoch, Instance>();
       this.#instances.set(id.terminal, instances.set(epoch, instance));
@@ -124,7 +125,7 @@ export class EdgeDomain implements Domain {
       for (const older of this.#of(id.terminal)) {
         if (older.id.epoch < id.epoch) await this.#remove(older);
       }
-      await instance.activate(Math.min(leaseMs, this.options.maxLeaseMs ?? DEFAULT_MAX_LEASE_MS));
+      await instance.activate(Math.min(leaseMs, this.#maxLeaseMs));
     });
   }
 
@@ -224,6 +225,10 @@ export class EdgeDomain implements Domain {
         `epoch ${id.epoch} of ${id.terminal} is over, ${seen} is the present one: ask for the terminal's state again`,
       );
     }
+  }
+
+  get #maxLeaseMs(): number {
+    return this.options.maxLeaseMs ?? DEFAULT_MAX_LEASE_MS;
   }
 
   #of(terminal: string): readonly Instance[] {

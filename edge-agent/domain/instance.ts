@@ -28,6 +28,8 @@ export interface InstanceParts {
   readonly enqueue: (act: () => Promise<void>) => void;
   /** The least time that loaded entries begin with. */
   readonly standbySeconds: number;
+  /** The longest lease: without renewal the kernel itself admits nothing new after it. */
+  readonly gateSeconds: number;
 }
 
 /** How often the stream of events may break and be mended before the instance gives up reporting changes. */
@@ -218,7 +220,12 @@ export class Instance {
   }
 
   #applyRules(counters: readonly RuleCounter[]): Promise<void> {
-    return applyRuleset(this.compartment, { terminal: this.terminal, policy: this.#policy, counters });
+    return applyRuleset(this.compartment, {
+      terminal: this.terminal,
+      policy: this.#policy,
+      counters,
+      gateSeconds: this.parts.gateSeconds,
+    });
   }
 
   async #leaseExpired(): Promise<void> {

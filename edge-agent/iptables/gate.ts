@@ -8,7 +8,7 @@ import type { Family, Terminal } from '../../shared/firewall/terminal.js';
 import type { Compartment } from '../runtime/runtime.js';
 import { GATES } from './render.js';
 
-/** Opens or closes the gate; the rules must be in place. May be repeated. Fails with `refused`. */
+/** Opens the gate for the seconds that the rules say, or closes it; the rules must be in place. May be repeated. Fails with `refused`. */
 export async function setGate(compartment: Compartment, terminal: Terminal, isOpen: boolean): Promise<void> {
   await Promise.all([
     setList(compartment, 'ipv4', terminal.ipv4, isOpen),

@@ -32,6 +32,8 @@ export interface Ruleset {
   readonly policy: Policy;
   /** Counters that an earlier instance counted: the rules begin with them. */
   readonly counters: readonly RuleCounter[];
+  /** The gate closes by itself this many seconds after it was last opened, also when there is no agent any more to close it. */
+  readonly gateSeconds: number;
 }
 
 export const POLICY_CHAINS: Readonly<Record<Direction, string>> = {
@@ -76,7 +78,7 @@ export function renderTable(ruleset: Ruleset, family: Family): string {
     rule(KNOWN, '-m conntrack --ctstate RELATED,ESTABLISHED', 'ACCEPT'),
     rule(KNOWN, `-m connmark --mark ${ADMITTED_MARK}`, 'ACCEPT'),
     `-A ${KNOWN} -j ${ADMIT}`,
-    ...admission(family),
+    ...admission(family, ruleset.gateSeconds),
     ...policyRules(ruleset, family),
     `-A ${ACCEPT} -j CONNMARK --set-mark ${ADMITTED_MARK}`,
     rule(ACCEPT, '', 'ACCEPT'),
@@ -135,12 +137,12 @@ function guardIpv6(own: readonly string[]): readonly string[] {
   ];
 }
 
-function admission(family: Family): readonly string[] {
+function admission(family: Family, gateSeconds: number): readonly string[] {
   // What may open a connection: a SYN alone, a datagram, an echo request. Anything else that gets here
   // is of a connection that nobody opened.
   const echo = family === 'ipv4' ? '-p icmp --icmp-type 8/0' : '-p icmpv6 --icmpv6-type 128/0';
   const admit = (opening: string, side: string, address: string, chain: string): string =>
-    `-A ${ADMIT} ${opening} -m conntrack --ctstate NEW -m physdev --physdev-in ${side} -m recent --name ${GATES[family]} --rcheck ${address} -g ${chain}`;
+    `-A ${ADMIT} ${opening} -m conntrack --ctstate NEW -m physdev --physdev-in ${side} -m recent --name ${GATES[family]} --rcheck --seconds ${gateSeconds} ${address} -g ${chain}`;
   return [
     ...['-p tcp --syn', '-p udp', echo].flatMap((opening) => [
       admit(opening, INNER.terminalSide, '--rsource', POLICY_CHAINS.outbound),

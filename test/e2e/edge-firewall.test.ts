@@ -3,7 +3,7 @@
  * far end, and is seen there when the firewall is taken away.
  */
 import '../lab/enter.js';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import Docker from 'dockerode';
 import t, { type Test } from 'tap';
 import { DomainError, type Ends, type InstanceId } from '../../shared/domain/domain.js';
@@ -476,6 +476,32 @@ await t.test('roles: lease and drain', async (t) => {
   await t.rejects(domain.activate(id, LEASE_MS), { code: 'refused' });
   await waitFor('the drain to end', async () => !(await talks(known.name)));
   await domain.retire(id);
+});
+
+await t.test('without an agent the kernel itself ends the lease', async (t) => {
+  const short = await lab.startDomain('edge-2', { maxLeaseMs: 1000 });
+  const id = { terminal: alice.name, epoch: epoch(1) };
+  const ends = await short.prepare(snapshotOf(1), id.epoch);
+  await short.activate(id, LEASE_MS);
+  await lab.through(ends);
+  let dport = 46_000;
+  const admits = async (): Promise<boolean> =>
+    (await outbound([{ ...udp('ipv6', 'outbound'), dport: dport++ }]))[0] === true;
+  t.ok(await admits());
+  await waitFor('the agent to close the gate', async () => !(await admits()));
+  // What a lost agent leaves behind: an open gate that nobody closes.
+  const [container] = await docker.listContainers();
+  const { State } = await docker.getContainer(container?.Id ?? '').inspect();
+  for (const [name, address] of [
+    ['paguro4', TERMINAL.ipv4],
+    ['paguro6', TERMINAL.ipv6],
+  ]) {
+    await writeFile(`/proc/${State.Pid}/net/xt_recent/${name}`, `+${address}\n`);
+  }
+  t.ok(await admits(), 'control: it is open again');
+  await waitFor('the gate to close', async () => !(await admits()));
+  t.pass('it closes');
+  await short.close();
 });
 
 await t.test('a new policy', async (t) => {

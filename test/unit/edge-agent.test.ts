@@ -80,12 +80,12 @@ const IPV4 = `*filter
 -A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A paguro-known -m connmark --mark 1 -j ACCEPT
 -A paguro-known -j paguro-admit
--A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --rsource -g paguro-outbound
--A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --rdest -g paguro-inbound
--A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --rsource -g paguro-outbound
--A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --rdest -g paguro-inbound
--A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --rsource -g paguro-outbound
--A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --rdest -g paguro-inbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --seconds 61 --rdest -g paguro-inbound
+-A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
+-A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --seconds 61 --rdest -g paguro-inbound
+-A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
+-A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --seconds 61 --rdest -g paguro-inbound
 -A paguro-admit -j DROP
 [3:180] -A paguro-outbound -p tcp -m multiport --dports 25,465:587 -m comment --comment "no mail" -j DROP
 [0:0] -A paguro-inbound -s 10.0.0.0/8 -m comment --comment "lan" -g paguro-accept
@@ -135,12 +135,12 @@ const IPV6 = `*filter
 -A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
 -A paguro-known -m connmark --mark 1 -j ACCEPT
 -A paguro-known -j paguro-admit
--A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --rsource -g paguro-outbound
--A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --rdest -g paguro-inbound
--A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --rsource -g paguro-outbound
--A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --rdest -g paguro-inbound
--A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --rsource -g paguro-outbound
--A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --rdest -g paguro-inbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --seconds 61 --rdest -g paguro-inbound
+-A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
+-A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --seconds 61 --rdest -g paguro-inbound
+-A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
+-A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --seconds 61 --rdest -g paguro-inbound
 -A paguro-admit -j DROP
 [0:0] -A paguro-outbound -p tcp -m multiport --dports 25,465:587 -m comment --comment "no mail" -j DROP
 [4:320] -A paguro-inbound -s fd00::/8 -p tcp -m multiport --dports 22 -m comment --comment "ssh" -g paguro-accept
@@ -154,8 +154,8 @@ COMMIT
 `;
 
 t.test('rules for iptables-restore', async (t) => {
-  t.equal(renderTable({ terminal, policy, counters }, 'ipv4'), IPV4);
-  t.equal(renderTable({ terminal, policy, counters }, 'ipv6'), IPV6);
+  t.equal(renderTable({ terminal, policy, counters, gateSeconds: 61 }, 'ipv4'), IPV4);
+  t.equal(renderTable({ terminal, policy, counters, gateSeconds: 61 }, 'ipv6'), IPV6);
   t.equal(renderStop(), '*filter\n-F FORWARD\nCOMMIT\n');
 });
 
@@ -176,7 +176,7 @@ t.test('more ports than one match holds make more lines, one of which begins wit
     ],
   });
   const text = renderTable(
-    { terminal, policy: many, counters: [{ rule: 'many', packets: 9, bytes: 90 }] },
+    { terminal, policy: many, counters: [{ rule: 'many', packets: 9, bytes: 90 }], gateSeconds: 61 },
     'ipv4',
   );
   const lines = text.split('\n').filter((line) => line.includes('"many"'));

@@ -7,6 +7,7 @@
  *   - when the time the connection had left runs out, counted from activation: a standby does not age.
  */
 import { type Connection, connectionKey } from '../../../shared/firewall/connection.js';
+import { adoptionKey } from '../../pipeline/index.js';
 import { imported, type Tracked } from './tracker.js';
 
 interface Entry {
@@ -20,6 +21,10 @@ interface Entry {
 
 export class AdoptionSet {
   readonly #entries = new Map<string, Entry>();
+  /** By rules that connections share: whose they are. */
+  readonly #sharers = new Map<string, Map<string, Connection>>();
+  /** Rules that have changed since `takeStale`. */
+  readonly #stale = new Set<string>();
   readonly #settleMs: number;
   #startedMs: number | undefined;
 
@@ -27,33 +32,50 @@ export class AdoptionSet {
     this.#settleMs = settleMs;
   }
 
-  /** What needs rules. */
-  connections(): Connection[] {
-    return [...this.#entries.values()].map((entry) => entry.connection);
-  }
-
   get size(): number {
     return this.#entries.size;
   }
 
-  /** Adds an imported connection, or renews what was told of it. Closed ones are not adopted. True when rules change. */
+  get stale(): boolean {
+    return this.#stale.size > 0;
+  }
+
+  /** The `adoptionKey`s of rules that have changed. Who takes them states them in the switch, or gives them back. */
+  takeStale(): string[] {
+    const keys = [...this.#stale];
+    this.#stale.clear();
+    return keys;
+  }
+
+  giveBack(keys: readonly string[]): void {
+    for (const key of keys) this.#stale.add(key);
+  }
+
+  /** The connections that need the rules of this key; none when the rules must go. */
+  needing(key: string): Connection[] {
+    return [...(this.#sharers.get(key)?.values() ?? [])];
+  }
+
+  /** Adds an imported connection, or renews what was told of it. Closed ones are not adopted. True when something is new. */
   put(connection: Connection, nowMs: number): boolean {
     const key = connectionKey(connection);
     const before = this.#entries.get(key);
     if (before?.tracked) return false;
-    if (connection.protocol === 'tcp' && connection.state === 'closed') return this.#entries.delete(key);
+    if (before && JSON.stringify(before.connection) === JSON.stringify(connection)) return false;
+    const had = this.#remove(key);
+    if (connection.protocol === 'tcp' && connection.state === 'closed') return had;
     const startedMs = this.#startedMs === undefined ? undefined : nowMs;
     this.#entries.set(key, { connection, startedMs, tracked: false, removeAtMs: undefined });
-    return !before || JSON.stringify(before.connection) !== JSON.stringify(connection);
+    const rules = adoptionKey(connection);
+    const sharers = this.#sharers.get(rules) ?? new Map<string, Connection>();
+    this.#sharers.set(rules, sharers.set(key, connection));
+    this.#stale.add(rules);
+    return true;
   }
 
-  /** The other domain says that a connection has ended. One that the switch tracks by now lives on. True when rules change. */
+  /** The other domain says that a connection has ended. One that the switch tracks by now lives on. True when it was known. */
   end(key: string): boolean {
-    return this.#entries.get(key)?.tracked === false && this.#entries.delete(key);
-  }
-
-  clear(): void {
-    this.#entries.clear();
+    return this.#entries.get(key)?.tracked === false && this.#remove(key);
   }
 
   /** The instance is active: the time that connections have left runs from now on. May be repeated. */
@@ -85,21 +107,19 @@ export class AdoptionSet {
   }
 
   /**
-   * Removes what need not be adopted any more. `ended`: connections that never showed up in their time; `changed`: are there rules to
-   * take out? `isTracked` says whether the connection table still knows a connection.
+   * Removes what need not be adopted any more; returns the keys of connections that never showed up in their time.
+   * `isTracked` says whether the connection table still knows a connection.
    */
-  sweep(nowMs: number, isTracked: (key: string) => boolean): { ended: string[]; changed: boolean } {
+  sweep(nowMs: number, isTracked: (key: string) => boolean): string[] {
     const ended: string[] = [];
-    let changed = false;
     for (const [key, entry] of this.#entries) {
       const late = !entry.tracked && left(entry, nowMs) <= 0;
       const gone = entry.tracked && !isTracked(key);
       if (!late && !gone && (entry.removeAtMs ?? Number.POSITIVE_INFINITY) > nowMs) continue;
-      this.#entries.delete(key);
-      changed = true;
+      this.#remove(key);
       if (late) ended.push(key);
     }
-    return { ended, changed };
+    return ended;
   }
 
   /** Connections that wait, with the time they have left now. */
@@ -110,6 +130,18 @@ export class AdoptionSet {
         ...entry.connection,
         timeLeftSeconds: Math.max(0, Math.ceil(left(entry, nowMs) / 1000)),
       }));
+  }
+
+  #remove(key: string): boolean {
+    const entry = this.#entries.get(key);
+    if (!entry) return false;
+    this.#entries.delete(key);
+    const rules = adoptionKey(entry.connection);
+    const sharers = this.#sharers.get(rules);
+    sharers?.delete(key);
+    if (sharers?.size === 0) this.#sharers.delete(rules);
+    this.#stale.add(rules);
+    return true;
   }
 }
 

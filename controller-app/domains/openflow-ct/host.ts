@@ -18,8 +18,12 @@ export interface FirewallHost {
   connected(dpid: Dpid): boolean;
   /** As the core's `setGroups`: one bundle; settles when the switch has confirmed. */
   setGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void>;
-  /** Packets and bytes of the rules of a table, by their cookies. */
-  counters(dpid: Dpid, table: string): Promise<ReadonlyMap<number, Count>>;
+  /** Packets and bytes of the rules of a table whose cookies under `mask` are `value`, by their cookies. */
+  counters(
+    dpid: Dpid,
+    table: string,
+    of: { readonly value: number; readonly mask: number },
+  ): Promise<ReadonlyMap<number, Count>>;
   /** Forgets all connections of a conntrack zone; settles when the switch has done it. */
   flushZone(dpid: Dpid, zone: number): Promise<void>;
 }
@@ -30,7 +34,7 @@ export function firewallHost(host: PluginHost): FirewallHost {
     table: (name) => host.table(name),
     connected: (dpid) => host.switch(dpid) !== undefined,
     setGroups: (dpid, groups) => host.setGroups(dpid, groups),
-    counters: (dpid, table) => host.counters(dpid, table),
+    counters: (dpid, table, of) => host.counters(dpid, table, of),
     flushZone: async (dpid, zone) => {
       const sw = host.switch(dpid);
       if (!sw) throw new Error(`switch ${dpid} is not connected`);

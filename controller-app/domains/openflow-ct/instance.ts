@@ -3,7 +3,7 @@
  * call after another; copies of packets and the tick come in between, and change nothing in the switch by themselves.
  */
 import type { Dpid, InstanceId, Role } from '../../../shared/domain/domain.js';
-import { type Connection, connectionKey } from '../../../shared/firewall/connection.js';
+import { connectionKey } from '../../../shared/firewall/connection.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import { StateError } from '../../../shared/firewall/reduce.js';
 import type { Delta, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
@@ -15,6 +15,7 @@ import {
   firewallRules,
   GENERATIONS,
   type Kind,
+  policyCookies,
   type Rule,
 } from '../../pipeline/index.js';
 import { AdoptionSet } from './adoption-set.js';
@@ -49,8 +50,8 @@ export class Instance {
   /** True when a drain is over: nothing passes any more. */
   #drained = false;
   #generation = 0;
-  /** The adoption set has changed since its rules were stated. */
-  #adoptionStale = true;
+  /** The groups of adoption rules that the core has. */
+  readonly #adoptionGroups = new Set<string>();
   /** The sequence of the last change taken over from the instance before. */
   #imported: number;
 
@@ -91,13 +92,7 @@ export class Instance {
     const { host, dpid, number } = this.parts;
     this.#role = 'retired';
     this.log.close();
-    await host.setGroups(
-      dpid,
-      new Map([
-        [this.#group('rules'), []],
-        [this.#group('adoption'), []],
-      ]),
-    );
+    await host.setGroups(dpid, this.#noRules());
     if (host.connected(dpid)) await host.flushZone(dpid, number);
   }
 
@@ -124,10 +119,9 @@ export class Instance {
       const changed =
         change.kind === 'ended' ? this.#adoption.end(key) : this.#adoption.put(change.connection, now);
       if (!changed) continue;
-      this.#adoptionStale = true;
       this.log.append(change);
     }
-    if (this.#adoptionStale) await this.#setRules();
+    if (this.#adoption.stale) await this.#setRules();
   }
 
   /** The policy for connections from now on; those that live go on. When the switch refuses it, the old one stays. */
@@ -171,7 +165,6 @@ export class Instance {
   /** The drain is over: nothing passes. */
   async stop(): Promise<void> {
     this.#drained = true;
-    this.#adoptionStale = true;
     await this.#setRules();
   }
 
@@ -212,10 +205,9 @@ export class Instance {
     if (this.#role === 'standby') return false;
     const now = this.parts.now();
     const idle = this.#table.expire(now);
-    const { ended, changed } = this.#adoption.sweep(now, (key) => this.#table.get(key) !== undefined);
+    const ended = this.#adoption.sweep(now, (key) => this.#table.get(key) !== undefined);
     for (const key of [...idle, ...ended]) this.log.append({ kind: 'ended', key });
-    if (changed) this.#adoptionStale = true;
-    return this.#adoptionStale;
+    return this.#adoption.stale;
   }
 
   /** States the rules again, without those of connections that need not be adopted any more. */
@@ -242,27 +234,38 @@ export class Instance {
     };
   }
 
-  /** Imported connections that the switch does not track yet, or whose rules have not gone. */
-  adopting(): readonly Connection[] {
-    return this.#adoption.connections();
-  }
-
-  /** States the rules; those of adoption, of which there may be many, only when they are others than before. */
+  /** States the rules; those of adoption, of which there may be many, only where they have changed. */
   async #setRules(): Promise<void> {
     const { host, dpid } = this.parts;
+    if (this.#drained) {
+      await host.setGroups(dpid, this.#noRules());
+      this.#adoptionGroups.clear();
+      return;
+    }
     const model = this.#model();
-    const groups = new Map<string, readonly Rule[]>([
-      [this.#group('rules'), this.#drained ? [] : firewallRules(model)],
-    ]);
-    const adoption = this.#adoptionStale;
-    if (adoption) groups.set(this.#group('adoption'), this.#drained ? [] : adoptionRules(model));
-    this.#adoptionStale = false;
+    const groups = new Map<string, readonly Rule[]>([[this.#group('rules'), firewallRules(model)]]);
+    const stale = this.#adoption.takeStale();
+    for (const key of stale) {
+      groups.set(
+        this.#group(`adoption ${key}`),
+        adoptionRules({ ...model, adoption: this.#adoption.needing(key) }),
+      );
+    }
     try {
       await host.setGroups(dpid, groups);
     } catch (error) {
-      this.#adoptionStale ||= adoption;
+      this.#adoption.giveBack(stale);
       throw error;
     }
+    for (const key of stale) {
+      const group = this.#group(`adoption ${key}`);
+      if (groups.get(group)?.length) this.#adoptionGroups.add(group);
+      else this.#adoptionGroups.delete(group);
+    }
+  }
+
+  #noRules(): Map<string, readonly Rule[]> {
+    return new Map([this.#group('rules'), ...this.#adoptionGroups].map((group) => [group, []]));
   }
 
   #model(): FirewallInstance {
@@ -273,14 +276,14 @@ export class Instance {
       generation: this.#generation,
       role: this.#role === 'draining' ? 'draining' : this.#role === 'active' ? 'active' : 'standby',
       admits: this.#admits,
-      adoption: this.#adoption.connections(),
+      adoption: [],
       tables: { firewallCt: host.table('firewall-ct'), deliver: host.table('deliver') },
     };
   }
 
-  #group(part: 'rules' | 'adoption'): string {
+  #group(part: string): string {
     const { terminal, epoch } = this.parts.id;
-    return `${part} ${terminal} ${epoch}`;
+    return `${terminal} ${epoch} ${part}`;
   }
 
   #hasPolicyRules(): boolean {
@@ -303,6 +306,10 @@ export class Instance {
 
   async #policyCounts(): Promise<ReturnType<typeof policyCounts>> {
     const { host, dpid, number } = this.parts;
-    return policyCounts(this.#policy, number, await host.counters(dpid, 'firewall-ct'));
+    return policyCounts(
+      this.#policy,
+      number,
+      await host.counters(dpid, 'firewall-ct', policyCookies(number)),
+    );
   }
 }

@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { access, rm, writeFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { DomainError, type InstanceId } from '../../../shared/domain/domain.js';
 import { DEFAULT_IDLE_TIMES } from '../../../shared/firewall/timeouts.js';
@@ -32,6 +33,8 @@ const FILES = '/run';
 const FILES_BYTES = 32 * 2 ** 20;
 /** Docker answers most requests in milliseconds; when it takes this long it hangs. */
 const DOCKER_TIMEOUT_MS = 20_000;
+
+const WAIT_AGAIN_MS = 1000;
 
 /** Kernel modules that are not loaded on demand, each with a file that shows that it is there. */
 const MODULES = [
@@ -65,10 +68,13 @@ const SYSCTLS: Readonly<Record<string, string>> = {
 
 export class DockerRuntime implements InstanceRuntime {
   readonly #docker: Docker;
+  /** For requests that Docker answers when something happens. */
+  readonly #patient: Docker;
   #image: string | undefined;
 
   constructor(private readonly options: DockerRuntimeOptions) {
     this.#docker = new Docker({ socketPath: options.socketPath, timeout: DOCKER_TIMEOUT_MS });
+    this.#patient = new Docker({ socketPath: options.socketPath });
   }
 
   async check(): Promise<void> {
@@ -98,7 +104,7 @@ export class DockerRuntime implements InstanceRuntime {
           `the firewall's container ended at once: ${State.Error || `exit code ${State.ExitCode}`}`,
         );
       }
-      return new DockerCompartment(container, State.Pid);
+      return new DockerCompartment(container, this.#patient.getContainer(container.id), State.Pid);
     } catch (error) {
       await removeContainer(container).catch((cause: unknown) =>
         this.options.log.error({ err: cause, container: container.id }, 'a container could not be removed'),
@@ -179,13 +185,23 @@ class DockerCompartment implements Compartment {
 
   constructor(
     private readonly container: Docker.Container,
+    waiting: Docker.Container,
     readonly pid: number,
   ) {
-    // Docker keeps this request open until the container has ended; an error says that there is nothing to wait for.
-    this.ended = container.wait().then(
-      () => {},
-      () => {},
-    );
+    this.ended = this.#untilEnded(waiting);
+  }
+
+  /** Docker keeps the request open until the container has ended. When Docker itself goes away, containers may live on. */
+  async #untilEnded(waiting: Docker.Container): Promise<void> {
+    while (this.#closing === undefined) {
+      try {
+        await waiting.wait();
+        return;
+      } catch (error) {
+        if (isNotFound(error) || !(await exists(`/proc/${this.pid}`))) return;
+        await delay(WAIT_AGAIN_MS, undefined, { ref: false });
+      }
+    }
   }
 
   /** nsenter takes 3 ms where `docker exec` takes 50. */
@@ -203,8 +219,11 @@ class DockerCompartment implements Compartment {
     }
   }
 
+  /** It dies with the agent, however that ends: a process left in the namespace would keep it from going. */
   start: Compartment['start'] = (file, args) =>
-    spawn('nsenter', this.#inside(file, args), { stdio: ['ignore', 'pipe', 'pipe'] });
+    spawn('setpriv', ['--pdeathsig', 'KILL', 'nsenter', ...this.#inside(file, args)], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
 
   close(): Promise<void> {
     this.#closing ??= removeContainer(this.container);

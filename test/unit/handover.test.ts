@@ -1,0 +1,250 @@
+/**
+ * The coordinator: what happens in which order, what is undone, what is repeated. Domains are the reference ones, steering is written down.
+ */
+import t from 'tap';
+import { Coordinator, type HandoverSteering } from '../../controller-app/handover/coordinator.js';
+import { Progress } from '../../controller-app/handover/firewall-record.js';
+import type { ApiEvent } from '../../shared/api/schema.js';
+import { type Domain, DomainError, type InstanceId } from '../../shared/domain/domain.js';
+import type { Connection } from '../../shared/firewall/connection.js';
+import { silentLog } from '../../shared/runtime/log.js';
+import { ReferenceDomain } from '../fixtures/reference-domain.js';
+import { alice, examplePolicy } from '../fixtures/reference-environment.js';
+import { waitFor } from '../lab/wait.js';
+
+const https = (port: number): Connection => ({
+  protocol: 'tcp',
+  opener: 'terminal',
+  local: { address: '10.0.0.1', port },
+  remote: { address: '198.51.100.20', port: 443 },
+  state: 'established',
+  timeLeftSeconds: 1000,
+});
+
+/** Writes down every call, and fails those that it is told to. */
+class Diary {
+  readonly lines: string[] = [];
+  /** By `name.method`: the errors of its next calls. */
+  readonly faults = new Map<string, Error[]>();
+
+  readonly #happenings = new Map<string, () => void>();
+
+  /** Something happens at the moment of a call. */
+  when(line: string, happening: () => void): void {
+    this.#happenings.set(line, happening);
+  }
+
+  note(name: string, method: string, id: InstanceId | undefined): void {
+    const line = `${name}.${method}${id ? ` ${id.epoch}` : ''}`;
+    this.lines.push(line);
+    this.#happenings.get(line)?.();
+    const fault = this.faults.get(`${name}.${method}`)?.shift();
+    if (fault) throw fault;
+  }
+
+  fail(call: string, ...errors: Error[]): void {
+    this.faults.set(call, errors);
+  }
+}
+
+function written(domain: ReferenceDomain, diary: Diary): Domain {
+  const told = ['prepare', 'activate', 'drain', 'retire', 'export', 'apply', 'setPolicy'];
+  return new Proxy<Domain>(domain, {
+    get(target, property) {
+      const value: unknown = Reflect.get(target, property);
+      if (typeof value !== 'function') return value;
+      return (...args: unknown[]): unknown => {
+        const [first, second] = args;
+        if (told.includes(String(property))) {
+          const id = property === 'prepare' ? { terminal: 'alice', epoch: second } : first;
+          try {
+            diary.note(domain.name, String(property), id as InstanceId);
+          } catch (error) {
+            return Promise.reject(error);
+          }
+        }
+        return Reflect.apply(value, target, args);
+      };
+    },
+  });
+}
+
+function setUp(t: { teardown(done: () => Promise<void>): void }, drainMs = 10) {
+  const diary = new Diary();
+  const [a, b] = [new ReferenceDomain('a'), new ReferenceDomain('b')];
+  const steer =
+    (method: string) =>
+    async (id: InstanceId): Promise<void> =>
+      diary.note('steering', method, id);
+  const steering: HandoverSteering = {
+    addPath: steer('addPath'),
+    setActive: steer('setActive'),
+    removePath: steer('removePath'),
+  };
+  const events: ApiEvent[] = [];
+  const coordinator = new Coordinator({
+    domains: new Map([
+      ['a', written(a, diary)],
+      ['b', written(b, diary)],
+    ]),
+    steering,
+    firewalls: [{ terminal: alice, policy: examplePolicy }],
+    timings: { drainMs, leaseMs: 60_000 },
+    transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
+    log: silentLog,
+    now: () => performance.now(),
+    onEvent: (event) => events.push(event),
+  });
+  t.teardown(() => coordinator.close());
+  return { a, b, diary, coordinator, events };
+}
+
+async function placed(t: Parameters<typeof setUp>[0], drainMs?: number) {
+  const all = setUp(t, drainMs);
+  await all.coordinator.place('alice', 'a');
+  const active = all.coordinator.record('alice').active;
+  if (!active) throw new Error('not placed');
+  await all.a.admit(active.id, https(1));
+  all.diary.lines.length = 0;
+  return { ...all, old: active.id };
+}
+
+const ORDER = { to: 'b', cause: 'demand' } as const;
+
+t.test('the order of a handover: make before break', async (t) => {
+  const { coordinator, diary, b, events } = await placed(t);
+  const report = await coordinator.handover('alice', ORDER).report;
+  t.equal(report.outcome, 'done');
+  t.equal(report.connections, 1);
+  t.same(diary.lines, [
+    'a.export 1',
+    'b.prepare 2',
+    'steering.addPath 2',
+    'b.activate 2',
+    'steering.setActive 2',
+    'a.drain 1',
+    'steering.removePath 1',
+    'a.retire 1',
+  ]);
+  t.same(
+    report.phases.map(({ name }) => name),
+    ['prepare', 'switch', 'drain', 'retire'],
+  );
+  t.same(
+    events.map((event) => (event.kind === 'phase' ? event.phase : event.kind)),
+    ['prepare', 'switch', 'drain', 'retire', 'handover'],
+  );
+  t.equal(coordinator.record('alice').active?.domain.name, 'b');
+  const { connections } = await b.export(
+    coordinator.record('alice').active?.id ?? { terminal: '', epoch: report.toEpoch as never },
+  );
+  t.match(connections, [{ local: { port: 1 } }]);
+});
+
+for (const [call, code] of [
+  ['a.export', 'unreachable'],
+  ['b.prepare', 'not-ready'],
+  ['steering.addPath', 'refused'],
+  ['b.activate', 'unreachable'],
+  ['steering.setActive', 'refused'],
+] as const) {
+  t.test(`${call} fails: undone, and the old instance is as before`, async (t) => {
+    const { coordinator, diary, a, b, old } = await placed(t);
+    diary.fail(call, new DomainError(code, 'start it'));
+    const report = await coordinator.handover('alice', ORDER).report;
+    t.equal(report.outcome, 'undone');
+    t.equal(report.error, 'start it');
+    t.equal(coordinator.record('alice').active?.id, old);
+    t.notOk(diary.lines.some((line) => line.startsWith('a.drain') || line === 'a.retire 1'));
+    t.same((await b.health()).instances, [], 'nothing is left of the new one');
+    t.match((await a.export(old)).connections, [{ local: { port: 1 } }]);
+    if (call === 'steering.setActive')
+      t.ok(diary.lines.includes('steering.setActive 1'), 'everything is led back');
+    t.equal((await coordinator.handover('alice', ORDER).report).outcome, 'done', 'and the next one works');
+  });
+}
+
+t.test('changes that come after the snapshot arrive', async (t) => {
+  const { coordinator, diary, a, b, old } = await placed(t, 100);
+  diary.when('steering.addPath 2', () => a.admit(old, https(2)));
+  await coordinator.handover('alice', ORDER).report;
+  const active = coordinator.record('alice').active;
+  const connections = active ? (await b.export(active.id)).connections : [];
+  t.same(connections.map(({ local }) => ('port' in local ? local.port : 0)).sort(), [1, 2]);
+  t.ok(diary.lines.includes('b.apply 2'));
+});
+
+t.test('without the connections, for experiments, the policy comes alone', async (t) => {
+  const { coordinator, b } = await placed(t);
+  const report = await coordinator.handover('alice', { ...ORDER, omitConnections: true }).report;
+  t.equal(report.connections, 0);
+  const active = coordinator.record('alice').active;
+  t.same(active && (await b.export(active.id)).connections, []);
+});
+
+t.test('what fails after the switch is repeated until it is done', async (t) => {
+  const { coordinator, diary, a } = await placed(t);
+  diary.fail('a.drain', new DomainError('unreachable', 'gone'));
+  diary.fail(
+    'a.retire',
+    new DomainError('unreachable', 'gone'),
+    new DomainError('unreachable', 'still gone'),
+  );
+  const report = await coordinator.handover('alice', ORDER).report;
+  t.equal(report.outcome, 'done', 'the new instance is active all the same');
+  await waitFor('the old one is removed at last', async () => (await a.health()).instances.length === 0);
+});
+
+t.test('an instance that its domain knows no more is as good as retired', async (t) => {
+  const { coordinator, diary } = await placed(t);
+  diary.fail('a.retire', new DomainError('no-instance', 'never heard of it'));
+  await coordinator.handover('alice', ORDER).report;
+  t.equal(diary.lines.filter((line) => line === 'a.retire 1').length, 1);
+});
+
+t.test('what cannot begin says why', async (t) => {
+  const { coordinator } = setUp(t);
+  t.throws(() => coordinator.handover('bob', ORDER), {
+    code: 'unknown-terminal',
+    message: /there are: alice/,
+  });
+  t.throws(() => coordinator.handover('alice', ORDER), { code: 'no-instance' });
+  await coordinator.place('alice', 'a');
+  t.throws(() => coordinator.handover('alice', { ...ORDER, to: 'c' }), {
+    code: 'unknown-domain',
+    message: /a, b/,
+  });
+  t.throws(() => coordinator.handover('alice', { ...ORDER, to: 'a' }), { code: 'already-there' });
+  const { report } = coordinator.handover('alice', ORDER);
+  t.throws(() => coordinator.handover('alice', ORDER), { code: 'busy' });
+  await report;
+});
+
+t.test('a first instance that cannot be placed leaves none', async (t) => {
+  const { coordinator, diary, a } = setUp(t);
+  diary.fail('steering.setActive', new DomainError('refused', 'no'));
+  await t.rejects(coordinator.place('alice', 'a'), /no/);
+  t.equal(coordinator.record('alice').active, undefined);
+  t.same((await a.health()).instances, []);
+});
+
+t.test('after a restart of the controller, epochs go on after those that domains have seen', async (t) => {
+  const first = await placed(t);
+  const state = await first.a.export(first.old);
+  const { coordinator, b } = setUp(t);
+  await b.prepare({ ...state, epoch: 41 as never }, 42 as never);
+  await coordinator.place('alice', 'a');
+  t.equal(coordinator.record('alice').active?.id.epoch, 43);
+  await waitFor(
+    'what the earlier one left is removed',
+    async () => (await b.health()).instances.length === 0,
+  );
+});
+
+t.test('a handover goes only from one stage to the next', async (t) => {
+  const progress = new Progress();
+  t.throws(() => progress.to('draining'));
+  progress.to('switching');
+  progress.to('draining');
+  t.throws(() => progress.to('undoing'), 'after the switch nothing is undone');
+});
