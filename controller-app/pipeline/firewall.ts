@@ -11,7 +11,7 @@ import type { Direction, Policy } from '../../shared/firewall/policy.js';
 import { type Action, type Match, TCP_FLAGS } from '../openflow/index.js';
 import { type Kind, packCookie } from './cookie.js';
 import { generationBits, MARK, openedMark } from './mark.js';
-import { renderPolicy } from './policy-rules.js';
+import { policySize, renderPolicy } from './policy-rules.js';
 import { FIREWALL, FIREWALL_CT } from './priority.js';
 import {
   apply,
@@ -52,7 +52,7 @@ export class PolicyTooLargeError extends Error {
   readonly code = 'policy-too-large';
   constructor(readonly rules: number) {
     super(
-      `the policy comes to ${rules} flow rules, at most ${MAX_POLICY_RULES} fit: use fewer or rounder port ranges (rules with both local and remote ranges multiply)`,
+      `the policy comes to up to ${rules} flow rules, at most ${MAX_POLICY_RULES} fit: use fewer or rounder port ranges (rules with both local and remote ranges multiply)`,
     );
   }
 }
@@ -241,11 +241,10 @@ function knownRules(instance: FirewallInstance): Rule[] {
 
 /** The policy on opening packets. */
 function policyRules(instance: FirewallInstance): Rule[] {
-  const rendered = renderPolicy(instance.policy);
-  const count = rendered.reduce((sum, rule) => sum + rule.matches.length, 0);
-  if (count > MAX_POLICY_RULES) throw new PolicyTooLargeError(count);
+  const size = policySize(instance.policy);
+  if (size > MAX_POLICY_RULES) throw new PolicyTooLargeError(size);
   const { number: zone, generation } = instance;
-  const policy = rendered.flatMap((rule) => {
+  const policy = renderPolicy(instance.policy).flatMap((rule) => {
     const accepts = rule.action === 'accept';
     const actions = [COPY, commit(zone, openedMark(OPENER[rule.direction], generation), MARK.all)];
     return rule.matches.map((match) =>

@@ -45,17 +45,31 @@ export function renderPolicy(policy: Policy): RenderedRule[] {
   return [...rules, fallback('outbound', DEFAULT_OUTBOUND), fallback('inbound', DEFAULT_INBOUND)];
 }
 
-function ruleMatches(
-  rule: Pick<
-    PolicyRule,
-    'direction' | 'family' | 'protocol' | 'remote' | 'remotePorts' | 'localPorts' | 'icmpType'
-  >,
-): Match[] {
+/** How many flow rules a policy comes to at most, without making them: ranges of ports multiply. */
+export function policySize(policy: Policy): number {
+  const sizes = policy.rules.map((rule) => {
+    const ports = portMatches(rule.localPorts).length * portMatches(rule.remotePorts).length;
+    return familiesOf(rule).length * protocolsOf(rule).length * ports;
+  });
+  const fallbacks = 2 * FAMILIES.length * PROTOCOLS.length;
+  return sizes.reduce((sum, size) => sum + size, fallbacks);
+}
+
+function familiesOf(rule: Conditions): Family[] {
+  const remote = rule.remote === undefined ? undefined : prefixOf(rule.remote).family;
+  return FAMILIES.filter((family) => (rule.family ?? family) === family && (remote ?? family) === family);
+}
+
+function protocolsOf(rule: Conditions): Protocol[] {
+  return PROTOCOLS.filter((protocol) => (rule.protocol ?? protocol) === protocol);
+}
+
+type Conditions = Omit<PolicyRule, 'name' | 'action'>;
+
+function ruleMatches(rule: Conditions): Match[] {
   const remote = rule.remote === undefined ? undefined : prefixOf(rule.remote);
-  const families = FAMILIES.filter(
-    (family) => (rule.family ?? family) === family && (remote?.family ?? family) === family,
-  );
-  const protocols = PROTOCOLS.filter((protocol) => (rule.protocol ?? protocol) === protocol);
+  const families = familiesOf(rule);
+  const protocols = protocolsOf(rule);
   const outbound = rule.direction === 'outbound';
   return families.flatMap((family) => {
     const base: Match = {

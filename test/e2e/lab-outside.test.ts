@@ -111,7 +111,10 @@ t.test('a lab ends with its launcher, whatever ends that, and leaves nothing', a
   for (const signal of ['SIGKILL', 'SIGINT', 'SIGTERM'] as const) {
     const running = await start();
     const pids = processesIn(running.lab.pidNamespace);
-    t.ok(pids.length >= 10, `${pids.length} processes: tini, Node, Open vSwitch, Docker, Mininet and its nodes`);
+    t.ok(
+      pids.length >= 10,
+      `${pids.length} processes: tini, Node, Open vSwitch, Docker, Mininet and its nodes`,
+    );
     const namespaces = namespacesOf(pids);
     t.ok(namespaces.size >= 5, `${namespaces.size} namespaces: the lab's own and the hosts'`);
     t.ok(liveLabs().some(({ id }) => id === running.lab.id));
@@ -127,29 +130,32 @@ t.test('a lab ends with its launcher, whatever ends that, and leaves nothing', a
   t.same(machine(), before, 'mounts and interfaces of the machine are as they were');
 });
 
-t.test('two labs run side by side; when a keeper is killed its lab dies and the next start sweeps its folder', async (t) => {
-  const [one, other] = await Promise.all([start(), start()]);
-  t.not(one.lab.id, other.lab.id);
-  const found = liveLabs().map(({ id }) => id);
-  t.ok(found.includes(one.lab.id) && found.includes(other.lab.id));
-  const namespaces = namespacesOf(processesIn(one.lab.pidNamespace));
-  const { keeper } = z
-    .object({ keeper: z.number() })
-    .parse(JSON.parse(readFileSync(`${one.lab.folder}/lab.json`, 'utf8')));
-  process.kill(keeper, 'SIGKILL');
-  await one.ended;
-  await waitFor('the lab is dead', () => processesIn(one.lab.pidNamespace).length === 0);
-  t.ok(existsSync(one.lab.folder), 'nobody was left to remove the folder');
-  other.launcher.stdin?.write('still there?\n');
-  t.same(await next(other.lines), { reached: true }, 'the other works on');
-  sweepDeadLabs();
-  await allGone(one, namespaces);
-  t.ok(existsSync(other.lab.folder), 'the folder of a living lab is not swept');
-  const rest = namespacesOf(processesIn(other.lab.pidNamespace));
-  other.launcher.kill('SIGTERM');
-  await other.ended;
-  await allGone(other, rest);
-});
+t.test(
+  'two labs run side by side; when a keeper is killed its lab dies and the next start sweeps its folder',
+  async (t) => {
+    const [one, other] = await Promise.all([start(), start()]);
+    t.not(one.lab.id, other.lab.id);
+    const found = liveLabs().map(({ id }) => id);
+    t.ok(found.includes(one.lab.id) && found.includes(other.lab.id));
+    const namespaces = namespacesOf(processesIn(one.lab.pidNamespace));
+    const { keeper } = z
+      .object({ keeper: z.number() })
+      .parse(JSON.parse(readFileSync(`${one.lab.folder}/lab.json`, 'utf8')));
+    process.kill(keeper, 'SIGKILL');
+    await one.ended;
+    await waitFor('the lab is dead', () => processesIn(one.lab.pidNamespace).length === 0);
+    t.ok(existsSync(one.lab.folder), 'nobody was left to remove the folder');
+    other.launcher.stdin?.write('still there?\n');
+    t.same(await next(other.lines), { reached: true }, 'the other works on');
+    sweepDeadLabs();
+    await allGone(one, namespaces);
+    t.ok(existsSync(other.lab.folder), 'the folder of a living lab is not swept');
+    const rest = namespacesOf(processesIn(other.lab.pidNamespace));
+    other.launcher.kill('SIGTERM');
+    await other.ended;
+    await allGone(other, rest);
+  },
+);
 
 t.test('runInLab passes on arguments, the exit code, and what ended the program', async (t) => {
   const node = process.execPath;

@@ -15,7 +15,9 @@ const readme = await readFile(sourceFile('README.md'), 'utf8');
 
 /** The code block of the README whose first line is a comment with this file name. */
 function block(file: string): string {
-  const found = [...readme.matchAll(/```js\n(\/\/ (\S+?)[:\s][^]*?)```/g)].find((match) => match[2] === file);
+  const found = [...readme.matchAll(/```js\n(\/\/ (\S+?)[:\s][\s\S]*?)```/g)].find(
+    (match) => match[2] === file,
+  );
   if (found?.[1] === undefined) throw new Error(`README.md has no block of ${file}`);
   return found[1];
 }

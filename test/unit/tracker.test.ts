@@ -172,18 +172,19 @@ t.test('adoption: a standby does not age, an active instance does', async (t) =>
   set.put(imported, 0);
   t.same(
     set.sweep(1_000_000, () => false),
-    { ended: [], changed: false },
+    [],
   );
   set.start(1_000_000);
   t.equal(set.export(1_004_000)[0]?.timeLeftSeconds, 6);
   t.same(
     set.sweep(1_009_999, () => false),
-    { ended: [], changed: false },
+    [],
   );
   t.same(
     set.sweep(1_010_000, () => false),
-    { ended: [connectionKey(imported)], changed: true },
+    [connectionKey(imported)],
   );
+  t.equal(set.size, 0);
 });
 
 t.test(
@@ -196,6 +197,7 @@ t.test(
       set.put(imported, 0);
       set.seen(key, { bothWays: false, closed: false }, 0);
       set.seen(key, what, 100);
+      set.takeStale();
       return set;
     };
     for (const what of [
@@ -204,15 +206,46 @@ t.test(
     ]) {
       const set = after(what);
       t.same(set.export(0), [], 'the connection table tells of it now');
-      t.equal(set.sweep(1099, () => true).changed, false);
-      t.equal(set.sweep(1100, () => true).changed, true);
+      set.sweep(1099, () => true);
+      t.notOk(set.stale);
+      set.sweep(1100, () => true);
+      const rules = set.takeStale();
+      t.same(
+        rules.map((one) => set.needing(one)),
+        [[]],
+        'nobody needs the rules any more',
+      );
+      set.giveBack(rules);
+      t.same(set.takeStale(), rules, 'who could not state them gives them back');
       t.equal(set.size, 0);
     }
     const oneSided = after({ bothWays: false, closed: false });
-    t.equal(oneSided.sweep(9_000_000, () => true).changed, false, 'one-sided: they stay as long as it lives');
-    t.equal(oneSided.sweep(9_000_000, () => false).changed, true);
+    oneSided.sweep(9_000_000, () => true);
+    t.equal(oneSided.size, 1, 'one-sided: they stay as long as it lives');
+    oneSided.sweep(9_000_000, () => false);
+    t.equal(oneSided.size, 0);
   },
 );
+
+t.test('adoption: echoes between the same hosts share rules, which go with the last', async (t) => {
+  const echoOf = (id: number): Connection => ({
+    protocol: 'icmp',
+    opener: 'terminal',
+    local: { address: LOCAL },
+    remote: { address: REMOTE },
+    id,
+    replied: true,
+    timeLeftSeconds: 30,
+  });
+  const set = new AdoptionSet(1000);
+  set.put(echoOf(1), 0);
+  set.put(echoOf(2), 0);
+  const [rules = ''] = set.takeStale();
+  set.end(connectionKey(echoOf(1)));
+  t.equal(set.needing(rules).length, 1);
+  set.end(connectionKey(echoOf(2)));
+  t.same(set.needing(rules), []);
+});
 
 t.test('adoption: closed connections are not adopted, ended ones go, tracked ones stay', async (t) => {
   const set = new AdoptionSet(1000);
@@ -283,7 +316,7 @@ class PlayedHost implements FirewallHost {
   }
   rules(prefix: string): number {
     return [...this.groups]
-      .filter(([name]) => name.startsWith(prefix))
+      .filter(([name]) => name.includes(` ${prefix}`))
       .reduce((sum, [, rules]) => sum + rules.length, 0);
   }
 }
