@@ -446,6 +446,35 @@ t.test('an adopted connection keeps its opener, and its rules go after the settl
   t.match((await domain.export(id)).connections, [{ opener: 'remote' }]);
 });
 
+t.test(
+  'a connection that was adopted is not opened again by what the old instance still tells of it',
+  async (t) => {
+    const { host, clock, domain, snapshot, id, copy, settled } = world();
+    await domain.prepare(snapshot({ connections: [imported] }), id.epoch);
+    await domain.activate(id, 1_000_000);
+    copy('adopted', 'terminal', 'tcp', TCP.ack);
+    copy('reply', 'remote', 'tcp', TCP.ack, MARK.adopted | MARK.openedByRemote);
+    clock.advance(2000);
+    await settled();
+    t.equal(host.rules('adoption'), 0);
+    const change = { kind: 'connection', connection: { ...imported, state: 'closing' } } as const;
+    await domain.apply(id, [{ sequence: 1, change }]);
+    t.equal(host.rules('adoption'), 0);
+    t.match((await domain.export(id)).connections, [{ state: 'established' }]);
+  },
+);
+
+t.test('prepare repeated leaves an active instance as it is', async (t) => {
+  const { host, domain, snapshot, id, copy } = world();
+  const ends = await domain.prepare(snapshot(), id.epoch);
+  await domain.activate(id, 1_000_000);
+  copy('opening', 'terminal', 'tcp', TCP.syn);
+  const { changes } = host;
+  t.same(await domain.prepare(snapshot(), id.epoch), ends);
+  t.equal(host.changes, changes);
+  t.equal((await domain.export(id)).connections.length, 1);
+});
+
 t.test('removing adoption rules is repeated until the switch has done it', async (t) => {
   const { host, clock, domain, snapshot, id, copy, settled } = world();
   await domain.prepare(snapshot({ connections: [imported] }), id.epoch);
