@@ -1,13 +1,13 @@
 /**
  * The controller: puts its parts together and owns them. Nothing here decides anything.
  */
-import { readFileSync } from 'node:fs';
 import type { ApiEvent } from '../shared/api/schema.js';
 import { ChannelServer } from '../shared/channel/index.js';
 import type { Domain, Dpid } from '../shared/domain/domain.js';
 import { realClock } from '../shared/runtime/clock.js';
 import { Lifetime } from '../shared/runtime/lifetime.js';
 import type { Log } from '../shared/runtime/log.js';
+import { projectVersion } from '../shared/runtime/project-root.js';
 import type { ControllerConfig } from './config.js';
 import { Core } from './core/host.js';
 import { InstanceNumbers } from './core/instance-numbers.js';
@@ -91,7 +91,13 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
   const core = lifetime.own('core', new Core(plugins, log));
   await core.start();
 
-  const channel = lifetime.own('channel', new ChannelServer({ log }));
+  const channel = lifetime.own(
+    'channel',
+    new ChannelServer({
+      log,
+      limits: { prepareMs: config.timings.prepareMs, requestMs: config.timings.callMs },
+    }),
+  );
   const domains = new Map<string, Domain>();
   for (const domain of config.domains) {
     if (domain.kind === 'openflow-ct') {
@@ -138,16 +144,17 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     'placement',
     new Placement({
       coordinator,
-      terminals: config.terminals.map(({ terminal }) => terminal.name),
       servedBy: new Map(
         config.domains.flatMap(({ name, serves }) => serves.map((sw): [Dpid, string] => [dpidOf(sw), name])),
       ),
       attachment: (terminal) => firewall.registry.attachment(terminal),
+      retryMs: config.timings.retryMs,
+      clock,
       log,
     }),
   );
   const service = new Service({
-    version: versionOfProject(),
+    version: projectVersion(),
     config,
     domains,
     coordinator,
@@ -159,7 +166,10 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
 
   await channel.listen(config.channel);
   lifetime.own('http', await startHttp(service, config.http, log));
-  const listener = lifetime.own('openflow', new OpenFlowListener(config.openflow));
+  const listener = lifetime.own(
+    'openflow',
+    new OpenFlowListener({ ...config.openflow, requestTimeoutMs: config.timings.callMs }),
+  );
   listener.on('refused', (error, peer) => log.warn({ peer, error: error.message }, 'not a switch of ours'));
   listener.on('switch', (sw) => {
     if (!topology.switches.includes(sw.dpid)) {
@@ -167,26 +177,14 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       sw.close();
       return;
     }
-    core.adopt(sw).catch((error: unknown) => {
-      log.error({ dpid: sw.dpid, error }, 'the pipeline could not be put in place: hung up');
-      sw.close();
-    });
+    core.adopt(sw).then(
+      () => placement.reconsider(),
+      (error: unknown) => {
+        log.error({ dpid: sw.dpid, error }, 'the pipeline could not be put in place: hung up');
+        sw.close();
+      },
+    );
   });
   await listener.listen();
   log.info({ openflow: config.openflow, channel: config.channel, http: config.http }, 'controller ready');
-}
-
-/** From package.json, wherever the build is below it. */
-function versionOfProject(): string {
-  for (const up of ['../../package.json', '../package.json']) {
-    try {
-      const { version }: { version?: string } = JSON.parse(
-        readFileSync(new URL(up, import.meta.url), 'utf8'),
-      );
-      if (version !== undefined) return version;
-    } catch {
-      // Not there: the sources are one folder nearer than the build.
-    }
-  }
-  return 'unknown';
 }

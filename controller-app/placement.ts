@@ -1,27 +1,37 @@
 /**
- * Where a terminal's firewall should be: in the domain that serves the switch where the terminal is attached. On each attachment, and when
- * a domain comes back, the firewall is placed or moved there. A handover that could not be done is undone and told of; the terminal's
- * traffic is hauled to where its firewall is meanwhile.
+ * Where a terminal's firewall should be: in the domain that serves the switch where the terminal is attached. On each attachment the
+ * firewall is placed or moved there. What cannot be done then stays due: it is tried again when something has come back, and from time
+ * to time; meanwhile the terminal's traffic is hauled to where its firewall is. A handover on demand says otherwise until the next
+ * attachment.
  */
 import type { PlacementMode } from '../shared/api/schema.js';
 import type { Dpid } from '../shared/domain/domain.js';
+import type { Clock, Timer } from '../shared/runtime/clock.js';
 import type { Log } from '../shared/runtime/log.js';
+import { messageOf } from '../shared/runtime/message-of.js';
 import type { Coordinator, HandoverOrder } from './handover/coordinator.js';
 import type { Attachment } from './steering/view.js';
 
+/** Phases that an attachment itself took. */
+type Before = NonNullable<HandoverOrder['before']>;
+
 export interface PlacementOptions {
   readonly coordinator: Coordinator;
-  readonly terminals: readonly string[];
   /** The domain that serves a switch. */
   readonly servedBy: ReadonlyMap<Dpid, string>;
   attachment(terminal: string): Attachment | undefined;
+  /** What is still due is tried again after this many ms. */
+  readonly retryMs: number;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
 export class Placement {
+  readonly #due = new Map<string, Before>();
   readonly #under = new Map<string, Promise<void>>();
-  readonly #again = new Set<string>();
   readonly #staying = new Set<string>();
+  #retry: Timer | undefined;
+  #closed = false;
 
   constructor(readonly options: PlacementOptions) {}
 
@@ -31,51 +41,78 @@ export class Placement {
 
   set(terminal: string, mode: PlacementMode): void {
     if (mode === 'stay') this.#staying.add(terminal);
-    else if (this.#staying.delete(terminal)) this.#consider(terminal, []);
+    else if (this.#staying.delete(terminal)) this.attached(terminal, []);
   }
 
   /** The terminal has been attached; `before` are the phases that this took. */
-  attached(terminal: string, before: NonNullable<HandoverOrder['before']>): void {
-    this.#consider(terminal, before);
+  attached(terminal: string, before: Before): void {
+    this.#due.set(terminal, before);
+    this.#start(terminal);
   }
 
-  /** A domain has become reachable: what could not be done without it can be now. */
+  /** Somebody has said where the firewall is to be. */
+  demanded(terminal: string): void {
+    this.#due.delete(terminal);
+  }
+
+  /** A switch or a domain has come back: what is due may be possible now. */
   reconsider(): void {
-    for (const terminal of this.options.terminals) this.#consider(terminal, []);
+    for (const terminal of this.#due.keys()) this.#start(terminal);
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
+    this.#retry?.close();
     await Promise.allSettled(this.#under.values());
   }
 
-  /** One at a time for each terminal; what happens meanwhile is looked at afterwards. */
-  #consider(terminal: string, before: NonNullable<HandoverOrder['before']>): void {
-    if (this.#under.has(terminal)) {
-      this.#again.add(terminal);
-      return;
-    }
+  /** One at a time for each terminal: what becomes due meanwhile is begun afterwards. */
+  #start(terminal: string): void {
+    const before = this.#due.get(terminal);
+    if (before === undefined || this.#closed || this.#under.has(terminal)) return;
     const work = this.#settle(terminal, before)
+      .then((done) => {
+        if (done && this.#due.get(terminal) === before) this.#due.delete(terminal);
+      })
       .catch((error: unknown) => {
-        const message = error instanceof Error ? error.message : String(error);
-        this.options.log.error({ terminal, error: message }, 'the firewall is not where the terminal is');
+        this.options.log.error(
+          { terminal, error: messageOf(error) },
+          'the firewall is not where the terminal is',
+        );
       })
       .finally(() => {
         this.#under.delete(terminal);
-        if (this.#again.delete(terminal)) this.#consider(terminal, []);
+        const due = this.#due.get(terminal);
+        if (due !== undefined && due !== before) this.#start(terminal);
+        else if (due !== undefined) this.#later();
       });
     this.#under.set(terminal, work);
   }
 
-  async #settle(terminal: string, before: NonNullable<HandoverOrder['before']>): Promise<void> {
+  /** Whether the firewall is where it should be now. */
+  async #settle(terminal: string, before: Before): Promise<boolean> {
     const { coordinator, servedBy } = this.options;
     const record = coordinator.record(terminal);
     // A handover on demand may be under way: it goes first.
     await record.tail;
     const at = this.options.attachment(terminal);
     const domain = at && servedBy.get(at.dpid);
-    if (domain === undefined || record.active?.domain.name === domain) return;
-    if (!record.active) await coordinator.place(terminal, domain);
-    else if (!this.#staying.has(terminal))
-      await coordinator.handover(terminal, { to: domain, cause: 'attachment', before }).report;
+    if (domain === undefined || record.active?.domain.name === domain) return true;
+    if (!record.active) {
+      await coordinator.place(terminal, domain);
+      return true;
+    }
+    if (this.#staying.has(terminal)) return true;
+    const { outcome } = await coordinator.handover(terminal, { to: domain, cause: 'attachment', before })
+      .report;
+    return outcome === 'done';
+  }
+
+  #later(): void {
+    if (this.#retry || this.#closed) return;
+    this.#retry = this.options.clock.after(this.options.retryMs, () => {
+      this.#retry = undefined;
+      this.reconsider();
+    });
   }
 }

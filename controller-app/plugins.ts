@@ -1,6 +1,7 @@
 /**
  * Loads a user's plugins, as the configuration names them.
  */
+import { messageOf } from '../shared/runtime/message-of.js';
 import type { ConfiguredPlugin } from './config.js';
 import { type Plugin, STAGES } from './core/plugin.js';
 
@@ -20,7 +21,7 @@ async function loadPlugin({ module, options }: ConfiguredPlugin): Promise<Plugin
     const loaded: { default?: unknown } = await import(module);
     made = typeof loaded.default === 'function' ? await loaded.default(options) : loaded.default;
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     throw new PluginError(`the plugin ${module} could not be loaded: ${why}`, { cause });
   }
   if (!isPlugin(made)) {

@@ -15,6 +15,7 @@ import type { Domain, Dpid, Health } from '../shared/domain/domain.js';
 import type { Policy } from '../shared/firewall/policy.js';
 import type { FirewallState } from '../shared/firewall/state.js';
 import type { Terminal } from '../shared/firewall/terminal.js';
+import { messageOf } from '../shared/runtime/message-of.js';
 import type { ControllerConfig } from './config.js';
 import type { EventBus } from './event-bus.js';
 import { type Coordinator, HandoverError } from './handover/coordinator.js';
@@ -92,9 +93,11 @@ export class Service implements ControllerService {
     terminal: string,
     { to, omitConnections }: { to: string; omitConnections: boolean },
   ): StartedHandover {
-    return inApiWords(() =>
+    const started = inApiWords(() =>
       this.parts.coordinator.handover(terminal, { to, omitConnections, cause: 'demand' }),
     );
+    this.parts.placement.demanded(terminal);
+    return started;
   }
 
   handovers(): readonly HandoverReport[] {
@@ -110,7 +113,7 @@ export class Service implements ControllerService {
       try {
         return [name, await domain.health()];
       } catch (error) {
-        const problem = error instanceof Error ? error.message : String(error);
+        const problem = messageOf(error);
         return [name, { ok: false, problem, instances: [] }];
       }
     });

@@ -3,10 +3,12 @@
  * With --json the last line of standard output is the whole result as one JSON object, and all else goes to standard error.
  */
 import '../test/lab/enter.js';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { messageOf } from '../shared/runtime/message-of.js';
 import { type MainJobResult, runMainJob } from '../test/harness/main-job.js';
 import type { Paguro } from '../test/harness/paguro.js';
-import { currentLab } from '../test/lab/index.js';
+import { currentLab, tail } from '../test/lab/index.js';
 import { renderResult, renderStep } from './demo-report.js';
 
 const USAGE = 'usage: npm run demo -- [--json]';
@@ -21,7 +23,7 @@ function readArguments(): { json: boolean } {
     const { values } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
     return values;
   } catch (error) {
-    console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    console.error(`${messageOf(error)}\n${USAGE}`);
     return end(2);
   }
 }
@@ -67,8 +69,11 @@ try {
   if (json) console.log(JSON.stringify(result));
   end(good ? 0 : 1);
 } catch (error) {
-  console.error(`\nThe demo failed: ${error instanceof Error ? error.message : String(error)}`);
-  console.error(`Logs were in ${currentLab().folder}; PAGURO_LOG=debug tells more.`);
+  console.error(`\nThe demo failed: ${messageOf(error)}`);
+  for (const name of ['controller', 'agent']) {
+    console.error(`\nThe end of the ${name}'s log (PAGURO_LOG=debug tells more):`);
+    console.error(tail(join(currentLab().folder, `${name}.log`)));
+  }
   end(1);
 }
 

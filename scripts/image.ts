@@ -22,6 +22,7 @@ import {
 } from '../edge-agent/runtime/docker/image-cache.js';
 import { DROPPED, imageHash, imageTag, PACKAGES, PROOFS } from '../edge-agent/runtime/docker/recipe.js';
 import { run } from '../shared/runtime/command.js';
+import { messageOf } from '../shared/runtime/message-of.js';
 
 export class ImageError extends Error {
   override readonly name = 'ImageError';
@@ -252,7 +253,7 @@ async function main(): Promise<void> {
 
 if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
   main().catch((error: unknown) => {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.stderr.write(`${messageOf(error)}\n`);
     process.exitCode = 1;
   });
 }

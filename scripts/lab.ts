@@ -8,6 +8,7 @@
  */
 import { spawn } from 'node:child_process';
 import { parseArgs } from 'node:util';
+import { messageOf } from '../shared/runtime/message-of.js';
 import {
   insideLab,
   LabError,
@@ -58,6 +59,6 @@ try {
     );
   }
 } catch (error) {
-  console.error(`lab: ${error instanceof Error ? error.message : String(error)}`);
+  console.error(`lab: ${messageOf(error)}`);
   process.exit(1);
 }

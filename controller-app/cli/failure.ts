@@ -4,6 +4,7 @@
 import { CommanderError } from 'commander';
 import type { ApiClient } from '../../shared/api/client.js';
 import { ApiError } from '../../shared/api/errors.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
 import { printable } from './table.js';
 
 /** 0 done, 1 it did not work, 2 the command was wrongly written, 130 stopped by Ctrl-C. */
@@ -23,7 +24,7 @@ export function explainFailure(error: unknown): { readonly text: string; readonl
   }
   if (error instanceof Failed) return { text: error.message, exitCode: EXIT.failed };
   if (error instanceof Error && error.name === 'AbortError') return { text: '', exitCode: EXIT.interrupted };
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   return { text: message.split('\n').map(printable).join('\n'), exitCode: EXIT.failed };
 }
 

@@ -10,6 +10,7 @@ import { MAX_POLICY_BYTES, parsePolicy } from '../../shared/firewall/policy-file
 import { shadowedRules } from '../../shared/firewall/shadow.js';
 import { Lifetime, untilStopped } from '../../shared/runtime/lifetime.js';
 import { createLog } from '../../shared/runtime/log.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
 import { readTextFile } from '../../shared/runtime/yaml-config.js';
 import { loadConfig } from '../config.js';
 import { EXIT, explainFailure, Failed, withKnownNames } from './failure.js';
@@ -172,7 +173,7 @@ async function runController(file: string): Promise<number> {
   } catch (error) {
     await lifetime.close();
     await stopped;
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     throw new Failed(`the controller did not start: ${message}`, { cause: error });
   }
   return await stopped;
@@ -183,6 +184,6 @@ function apiAddress(text: string): string {
     parseApiAddress(text);
     return text;
   } catch (error) {
-    throw new InvalidArgumentError(error instanceof Error ? error.message : String(error));
+    throw new InvalidArgumentError(messageOf(error));
   }
 }

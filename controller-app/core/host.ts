@@ -26,11 +26,6 @@ interface Owned {
   readonly number: number;
 }
 
-export interface CoreEvents {
-  switchUp?(sw: Switch): void;
-  switchDown?(dpid: Dpid): void;
-}
-
 export class Core {
   readonly #plugins: readonly Owned[];
   readonly #tables: readonly { name: string; stage: Stage; plugin: Owned }[];

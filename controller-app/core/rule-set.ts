@@ -1,7 +1,7 @@
 /**
  * The rules a switch should have, by plugin and group, and the flow mods that lead from one set to another. Pure.
  */
-import type { Flow, FlowMod, Match } from '../openflow/index.js';
+import { type Flow, type FlowMod, type Match, matchKey } from '../openflow/index.js';
 import type { Rule } from './plugin.js';
 
 /** The top 16 bits of every cookie of ours ("PG"); the next 16 are the plugin's number, the low 32 its own. */
@@ -26,9 +26,16 @@ const canonical = (_key: string, value: unknown): unknown =>
       ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
       : value;
 
-/** What makes two flows one flow to a switch (OpenFlow 1.3.5, 6.4): table, priority and match. */
+/**
+ * What makes two flows one flow to a switch (OpenFlow 1.3.5, 6.4): table, priority and match. The key is not for people. Throws an
+ * `OpenFlowEncodeError` for a match that cannot be sent.
+ */
 export function flowKey(flow: { table: number; priority: number; match: Match }): string {
-  return `${flow.table} ${flow.priority} ${JSON.stringify(flow.match, canonical)}`;
+  return `${flow.table} ${flow.priority} ${matchKey(flow.match)}`;
+}
+
+function describe(flow: Flow): string {
+  return `table ${flow.table}, priority ${flow.priority}, match ${JSON.stringify(flow.match, canonical)}`;
 }
 
 function flowContent(flow: Flow): string {
@@ -84,7 +91,7 @@ export class RuleSet {
         const rival =
           added.get(key)?.group ?? (owner !== undefined && !groups.has(owner) ? owner : undefined);
         if (rival !== undefined)
-          throw new Error(`the groups ${rival} and ${group} state the same rule: ${key}`);
+          throw new Error(`the groups ${rival} and ${group} state the same rule: ${describe(flow)}`);
         byKey.set(key, flow);
         added.set(key, { flow, group });
       }

@@ -8,6 +8,7 @@ import type { Terminal } from '../../shared/firewall/terminal.js';
 import type { InstanceNumbers } from '../core/instance-numbers.js';
 import type { PacketIn, Plugin, PluginHost } from '../core/plugin.js';
 import { OFPP } from '../openflow/index.js';
+import { formatMac } from '../packet/address.js';
 import { guardRules } from '../pipeline/index.js';
 import { Steering } from '../steering/steering.js';
 import type { Topology } from '../steering/topology.js';
@@ -120,10 +121,7 @@ export class FirewallPlugin implements Plugin {
     const port = sw.ports.get(typeof message.match.in_port === 'number' ? message.match.in_port : -1);
     const { data } = message;
     if (!port || data.length < 14 || !this.#isHostPort(sw.dpid, port.name)) return;
-    const mac = data
-      .subarray(6, 12)
-      .toString('hex')
-      .replace(/(..)(?=.)/g, '$1:');
+    const mac = formatMac(data, 6);
     const at: Attachment = { dpid: sw.dpid, port: port.number, portName: port.name };
     const sighting = this.registry.seen(mac, at);
     if (sighting.kind === 'contested') this.#contested(sighting.terminal, at);

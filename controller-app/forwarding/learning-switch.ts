@@ -6,6 +6,7 @@
 import type { Dpid } from '../../shared/domain/domain.js';
 import type { PacketIn, Plugin, PluginHost, Rule } from '../core/plugin.js';
 import { OFPP } from '../openflow/index.js';
+import { formatMac } from '../packet/address.js';
 import type { Port, Switch } from '../switch/index.js';
 import { FLOOD } from './flood.js';
 
@@ -37,10 +38,7 @@ export class LearningSwitch implements Plugin {
   packetIn({ switch: sw, message }: PacketIn): void {
     const port = message.match.in_port;
     if (typeof port !== 'number' || message.data.length < 14) return;
-    const mac = message.data
-      .subarray(6, 12)
-      .toString('hex')
-      .replace(/(..)(?=.)/g, '$1:');
+    const mac = formatMac(message.data, 6);
     const hosts = this.#hosts.get(sw.dpid);
     const isGroup = ((message.data[6] ?? 0) & 1) === 1;
     if (!hosts || isGroup || hosts.get(mac) === port || !sw.ports.has(port)) return;

@@ -21,7 +21,9 @@ import {
 import type { Policy } from '../../shared/firewall/policy.js';
 import { epoch, type FirewallState } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
+import { realClock, sleep } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
 import { FirewallRecord, type Placed, Progress } from './firewall-record.js';
 import { Stopwatch } from './stopwatch.js';
 
@@ -234,7 +236,7 @@ export class Coordinator {
       await watch.measure('retire', () => this.#removeSurely(from));
       progress.to('done');
     } catch (error) {
-      problem = error instanceof Error ? error.message : String(error);
+      problem = messageOf(error);
       feeding.abort();
       await feed;
       log.error({ ...names, stage: progress.stage, error: problem }, 'handover failed');
@@ -349,21 +351,13 @@ export class Coordinator {
     this.#background.add(work);
   }
 
+  /** Ends early when the coordinator closes. */
   #pause(ms: number): Promise<void> {
-    const { signal } = this.#closing;
-    return new Promise((resolve) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        signal.removeEventListener('abort', done);
-        resolve();
-      };
-      const timer = setTimeout(done, ms);
-      signal.addEventListener('abort', done);
-    });
+    return sleep(realClock, ms, this.#closing.signal).catch(() => {});
   }
 
   #complain({ domain, id }: Placed, error: unknown): void {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     this.options.log.warn({ domain: domain.name, ...id, error: message }, 'a call of a domain failed');
   }
 

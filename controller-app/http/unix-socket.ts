@@ -6,6 +6,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { connect } from 'node:net';
 import { ApiError } from '../../shared/api/errors.js';
 import type { Closable } from '../../shared/runtime/lifetime.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
 import { MAX_CONNECTIONS, REQUEST_TIMEOUT_MS } from './limits.js';
 
 /** Longest path of a Unix socket in bytes (sun_path of unix(7), without the closing zero). */
@@ -35,7 +36,7 @@ export async function listenOnSocket(
       }
     });
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     throw new ApiError(
       'unavailable',
       `the API can't listen on ${path}: ${why}; write another path in socket`,

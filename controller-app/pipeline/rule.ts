@@ -33,6 +33,7 @@ export const ICMPV4_REDIRECT = 5;
 /** Bytes of a copy for the controller: enough for Ethernet, IPv6 and the TCP or echo header behind it. */
 export const COPY_BYTES = 128;
 
+const STATE_BITS: ReadonlyMap<string, number> = new Map(Object.entries(CT_STATE));
 type StateBit = 'new' | 'est' | 'rel' | 'rpl' | 'inv';
 
 /** A match on ct_state of a packet that went through ct(): `ctState('+new', '-inv')`. */
@@ -40,7 +41,7 @@ export function ctState(...bits: readonly `${'+' | '-'}${StateBit}`[]): Masked<n
   let value: number = CT_STATE.trk;
   let mask: number = CT_STATE.trk;
   for (const text of bits) {
-    const bit = CT_STATE[text.slice(1) as StateBit];
+    const bit = STATE_BITS.get(text.slice(1)) ?? 0;
     mask |= bit;
     if (text.startsWith('+')) value |= bit;
   }

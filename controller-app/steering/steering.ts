@@ -13,13 +13,15 @@ import type { Attachment, Path, SteeringView, TerminalView } from './view.js';
 /** What steering needs of the core. */
 export interface SteeringHost {
   setGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void>;
+  /** The switch, if it is connected. */
+  switch(dpid: Dpid): unknown;
 }
 
-/** The port that an instance's end should have is not on the switch. */
+/** `message` says what to do. */
 export class SteeringError extends Error {
   override readonly name = 'SteeringError';
   constructor(
-    readonly code: 'no-port' | 'no-path',
+    readonly code: 'no-port' | 'no-path' | 'not-connected',
     message: string,
   ) {
     super(message);
@@ -71,9 +73,10 @@ export class Steering {
   }
 
   /** From now on the terminal's traffic is led through this instance: the switch. */
-  setActive(id: InstanceId): Promise<void> {
+  async setActive(id: InstanceId): Promise<void> {
     const number = this.numbers.of(id);
-    return this.#change(id.terminal, (view) => {
+    this.#mustConfirm(id.terminal);
+    await this.#change(id.terminal, (view) => {
       if (!view.paths.some((path) => path.number === number)) {
         throw new SteeringError(
           'no-path',
@@ -112,6 +115,22 @@ export class Steering {
     await Promise.all(
       dpids.map((dpid) => this.host.setGroups(dpid, steeringRules(view, dpid, this.tables, changed))),
     );
+  }
+
+  /**
+   * The switches where the terminal and its instances are must confirm what is led where. Another one that is away goes on leading to the
+   * old instance, which passes what it knows until its path is removed, and then nothing.
+   */
+  #mustConfirm(terminal: string): void {
+    const view = this.#views.get(terminal);
+    const concerned = [view?.attachment?.dpid, ...(view?.paths.map(({ ends }) => ends.dpid) ?? [])];
+    for (const dpid of concerned) {
+      if (dpid === undefined || this.host.switch(dpid) !== undefined) continue;
+      throw new SteeringError(
+        'not-connected',
+        `switch ${dpid} is not connected and could not confirm where ${terminal}'s traffic goes: bring it back, then try again`,
+      );
+    }
   }
 
   #portKnown(dpid: Dpid, name: string): Promise<void> {

@@ -5,6 +5,7 @@
  * or breaks the protocol; always with one call of `onClose`, and with everything that waits settled before.
  */
 import type { Socket } from 'node:net';
+import type { Timer } from '../../shared/runtime/clock.js';
 import {
   decodeMessage,
   encodeMessage,
@@ -30,7 +31,7 @@ export class Connection {
   readonly requests: Requests;
   private readonly framer = new Framer();
   private readonly drained = new Set<() => void>();
-  private cancelEcho: () => void;
+  private echoTimer: Timer;
   /** Echo intervals in a row without a byte from the peer. */
   private silentIntervals = 0;
   private isClosed = false;
@@ -41,7 +42,7 @@ export class Connection {
     private readonly handler: ConnectionHandler,
   ) {
     this.requests = new Requests(bounds.clock, bounds.maxRequests);
-    this.cancelEcho = bounds.clock.after(bounds.echoIntervalMs, () => this.checkLife());
+    this.echoTimer = bounds.clock.after(bounds.echoIntervalMs, () => this.checkLife());
     socket.setNoDelay(true);
     socket.on('data', (chunk) => this.receive(chunk));
     socket.on('drain', () => this.wakeWriters());
@@ -143,7 +144,7 @@ export class Connection {
       return;
     }
     this.silentIntervals++;
-    this.cancelEcho = clock.after(echoIntervalMs, () => this.checkLife());
+    this.echoTimer = clock.after(echoIntervalMs, () => this.checkLife());
     this.send({ type: 'echo_request', data: Buffer.alloc(0) });
   }
 
@@ -151,7 +152,7 @@ export class Connection {
   close(reason?: Error): void {
     if (this.isClosed) return;
     this.isClosed = true;
-    this.cancelEcho();
+    this.echoTimer.close();
     this.socket.destroy();
     this.requests.close(reason ?? new SwitchError('closed', 'the switch was disconnected'));
     this.wakeWriters();

@@ -1,7 +1,6 @@
 /**
  * Live switches: the listener they connect to, and one object for each.
  */
-export { type Clock, systemClock } from './clock.js';
 export {
   BundleError,
   type BundleFailure,

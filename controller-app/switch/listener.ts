@@ -118,19 +118,19 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
       onClose: (reason) => {
         const was = state;
         state = { name: 'closed' };
-        cancelDeadline();
+        deadline.close();
         this.connections.delete(connection);
         if (was.name === 'ready') this.lose(was.sw, reason);
         else this.tellRefused(reason ?? new SwitchError('closed', 'closed'), peer);
       },
     });
     const become = (sw: Switch): void => {
-      cancelDeadline();
+      deadline.close();
       state = { name: 'ready', sw };
     };
     const peer = connection.peer;
     const { handshakeTimeoutMs, clock } = this.bounds;
-    const cancelDeadline = clock.after(handshakeTimeoutMs, () =>
+    const deadline = clock.after(handshakeTimeoutMs, () =>
       connection.close(
         new SwitchError('timeout', `${peer} did not complete its handshake within ${handshakeTimeoutMs} ms`),
       ),

@@ -1,7 +1,7 @@
 /**
  * Bounds and time-outs of one switch's connection.
  */
-import { type Clock, systemClock } from './clock.js';
+import { type Clock, realClock } from '../../shared/runtime/clock.js';
 
 export interface SwitchOptions {
   /** From the connection to the port descriptions. */
@@ -35,7 +35,7 @@ export function bounds(options: SwitchOptions): Bounds {
     maxMultipartBytes: 256 * 2 ** 20,
     maxRequests: 200_000,
     maxEarlyMessages: 4_096,
-    clock: systemClock,
+    clock: realClock,
     ...options,
   };
 }

@@ -4,8 +4,8 @@
  * A request ends with its last reply, with the switch's error, with its time-out, or with the connection; whichever comes first,
  * and only once.
  */
+import type { Clock } from '../../shared/runtime/clock.js';
 import type { Message } from '../openflow/index.js';
-import type { Clock } from './clock.js';
 import { OpenFlowError, SwitchError } from './errors.js';
 
 /** What a request does with a message for it: `done`, or it goes on waiting. May throw: the request then fails with that. */
@@ -44,9 +44,9 @@ export class Requests {
       if (this.refused(reject)) return;
       const onTimeout = (): void =>
         waiting.fail(new SwitchError('timeout', `no answer to ${what} within ${timeoutMs} ms`));
-      let cancel = this.clock.after(timeoutMs, onTimeout);
+      let timer = this.clock.after(timeoutMs, onTimeout);
       const end = (): void => {
-        cancel();
+        timer.close();
         this.waiting.delete(xid);
       };
       const waiting: Waiting = {
@@ -67,11 +67,11 @@ export class Requests {
             waiting.fail(error as Error);
             return;
           }
-          cancel();
+          timer.close();
           if (taken) {
             end();
             resolve(taken.done);
-          } else cancel = this.clock.after(timeoutMs, onTimeout);
+          } else timer = this.clock.after(timeoutMs, onTimeout);
         },
       };
       this.waiting.set(xid, waiting);

@@ -4,7 +4,8 @@
  */
 import { type Domain, DomainError } from '../domain/domain.js';
 import type { Log } from '../runtime/log.js';
-import { ChannelError, textOf } from './errors.js';
+import { messageOf } from '../runtime/message-of.js';
+import { ChannelError } from './errors.js';
 import type { KeyedQueue } from './keyed-queue.js';
 import { type Limits, MAX_BATCH, MAX_ERROR_TEXT, MAX_FOLLOWED, MAX_UNACKNOWLEDGED } from './limits.js';
 import type { Link } from './link.js';
@@ -153,7 +154,7 @@ function toDomainError(error: unknown): DomainError {
     return new DomainError(error.code === 'too-large' ? 'refused' : 'invalid', error.message, {
       cause: error,
     });
-  return new DomainError('refused', `the call failed: ${textOf(error)}`, { cause: error });
+  return new DomainError('refused', `the call failed: ${messageOf(error)}`, { cause: error });
 }
 
 function terminalOf(request: Request): string | undefined {

@@ -5,8 +5,9 @@
 import { Packr, Unpackr } from 'msgpackr';
 import type { z } from 'zod';
 import type { FirewallState } from '../firewall/state.js';
+import { messageOf } from '../runtime/message-of.js';
 import { ConnectionsError, decodeConnections, encodeConnections } from './connections-codec.js';
-import { ChannelError, textOf } from './errors.js';
+import { ChannelError } from './errors.js';
 import { PROTOCOL_VERSION } from './limits.js';
 import {
   type AgentMessage,
@@ -58,7 +59,7 @@ function unpack(frame: Uint8Array): unknown {
   try {
     return unpackr.unpack(frame);
   } catch (cause) {
-    throw new ChannelError('bad-message', `the message is not MessagePack: ${textOf(cause)}`, { cause });
+    throw new ChannelError('bad-message', `the message is not MessagePack: ${messageOf(cause)}`, { cause });
   }
 }
 
@@ -81,7 +82,7 @@ function stateToWire(state: FirewallState): WireState {
   try {
     return { ...state, connections: encodeConnections(state.connections, state.terminal) };
   } catch (cause) {
-    throw new ChannelError('bad-message', `the message is not valid: ${textOf(cause)}`, { cause });
+    throw new ChannelError('bad-message', `the message is not valid: ${messageOf(cause)}`, { cause });
   }
 }
 

@@ -45,7 +45,3 @@ export const CLOSE_CODES: Readonly<Partial<Record<ChannelErrorCode, number>>> = 
   heartbeat: 4005,
   'too-large': 4006,
 };
-
-export function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}

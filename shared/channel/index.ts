@@ -6,4 +6,3 @@ export { DEFAULT_LIMITS, type Limits, PROTOCOL_VERSION } from './limits.js';
 export { type ServeDomainOptions, type ServedDomain, serveDomain } from './serve-domain.js';
 export { type AgentHandler, ChannelServer, type ChannelServerOptions } from './server.js';
 export { AgentSession, type Answer, type Batch, type RequestBody } from './session.js';
-export { systemTimers, type Timers } from './timers.js';

@@ -4,11 +4,12 @@
  */
 import type { Socket } from 'node:net';
 import type { RawData, WebSocket } from 'ws';
+import type { Clock, Timer } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
+import { messageOf } from '../runtime/message-of.js';
 import type { Codec } from './codec.js';
-import { ChannelError, CLOSE_CODES, textOf } from './errors.js';
+import { ChannelError, CLOSE_CODES } from './errors.js';
 import type { Limits } from './limits.js';
-import type { Timers } from './timers.js';
 
 /** RFC 6455, section 5.5: a control frame carries at most 125 bytes, two of them the code. */
 const MAX_REASON_BYTES = 123;
@@ -22,7 +23,7 @@ export interface LinkOptions<Out extends Common, In extends Common> {
   readonly stream: Socket;
   readonly codec: Codec<Out | Heartbeat, In | Heartbeat>;
   readonly log: Log;
-  readonly timers: Timers;
+  readonly clock: Clock;
   readonly limits: Limits;
   /** Larger messages than this are refused until `trust` is called. */
   readonly firstBytes?: number;
@@ -41,7 +42,7 @@ export class Link<Out extends Common, In extends Common> {
   #heardBytes = 0;
   #missed = 0;
   #pings = 0;
-  #cancelHeartbeat: () => void = () => {};
+  #heartbeat: Timer | undefined;
   #onLife = new Set<() => void>();
 
   constructor(options: LinkOptions<Out, In>) {
@@ -105,7 +106,7 @@ export class Link<Out extends Common, In extends Common> {
       throw reason;
     }
     socket.send(frame, { binary: true }, (error) => {
-      if (error) this.#options.log.debug({ error: textOf(error) }, 'a message could not be sent');
+      if (error) this.#options.log.debug({ error: messageOf(error) }, 'a message could not be sent');
     });
     return frame.length;
   }
@@ -114,12 +115,12 @@ export class Link<Out extends Common, In extends Common> {
   probe(ms: number): Promise<boolean> {
     return new Promise((resolve) => {
       const settle = (alive: boolean): void => {
-        cancel();
+        timer.close();
         this.#onLife.delete(onLife);
         resolve(alive);
       };
       const onLife = (): void => settle(this.open);
-      const cancel = this.#options.timers.after(ms, () => settle(false));
+      const timer = this.#options.clock.after(ms, () => settle(false));
       this.#onLife.add(onLife);
       try {
         this.#ping();
@@ -132,7 +133,7 @@ export class Link<Out extends Common, In extends Common> {
   /** Ends the link: says why, closes politely, and destroys the socket if that takes too long. May be called twice. */
   close(reason: ChannelError): void {
     if (this.#end) return;
-    const { socket, limits, timers, farewell } = this.#options;
+    const { socket, limits, clock, farewell } = this.#options;
     const polite = reason.code !== 'slow-peer' && reason.code !== 'heartbeat';
     if (polite) {
       try {
@@ -144,8 +145,8 @@ export class Link<Out extends Common, In extends Common> {
     }
     if (polite) {
       socket.close(CLOSE_CODES[reason.code] ?? 1000, shortened(reason.message));
-      const cancel = timers.after(limits.closeMs, () => socket.terminate());
-      socket.once('close', cancel);
+      const timer = clock.after(limits.closeMs, () => socket.terminate());
+      socket.once('close', () => timer.close());
     } else {
       socket.terminate();
     }
@@ -155,7 +156,7 @@ export class Link<Out extends Common, In extends Common> {
   #finish(reason: ChannelError): void {
     if (this.#end) return;
     this.#end = reason;
-    this.#cancelHeartbeat();
+    this.#heartbeat?.close();
     for (const onLife of [...this.#onLife]) onLife();
     this.#options.closed(reason);
   }
@@ -177,7 +178,7 @@ export class Link<Out extends Common, In extends Common> {
     } catch (error) {
       if (error instanceof ChannelError) this.close(error);
       else {
-        this.#options.log.error({ error: textOf(error) }, 'a message could not be handled');
+        this.#options.log.error({ error: messageOf(error) }, 'a message could not be handled');
         this.close(new ChannelError('bad-message', 'the message could not be handled', { cause: error }));
       }
     }
@@ -195,8 +196,8 @@ export class Link<Out extends Common, In extends Common> {
 
   /** Counts intervals, not time: a process that was stopped for a while must not take its peer for dead when it goes on. */
   #scheduleHeartbeat(): void {
-    const { timers, limits, stream } = this.#options;
-    this.#cancelHeartbeat = timers.after(limits.heartbeatMs, () => {
+    const { clock, limits, stream } = this.#options;
+    this.#heartbeat = clock.after(limits.heartbeatMs, () => {
       this.#missed = stream.bytesRead > this.#heardBytes ? 0 : this.#missed + 1;
       this.#heardBytes = stream.bytesRead;
       if (this.#missed >= limits.heartbeatMisses) {

@@ -3,18 +3,10 @@
  * This is the one place that decides; a configured certificate will be what lets other addresses through.
  */
 import { lookup } from 'node:dns/promises';
-import { BlockList, isIP } from 'node:net';
-import { ChannelError, textOf } from './errors.js';
-
-const loopback = new BlockList();
-loopback.addSubnet('127.0.0.0', 8, 'ipv4');
-loopback.addAddress('::1', 'ipv6');
-
-/** True for 127.0.0.0/8, ::1, and the former mapped into IPv6. */
-export function isLoopback(address: string): boolean {
-  const family = isIP(address);
-  return family !== 0 && loopback.check(address, family === 4 ? 'ipv4' : 'ipv6');
-}
+import { isIP } from 'node:net';
+import { isLoopback } from '../runtime/loopback.js';
+import { messageOf } from '../runtime/message-of.js';
+import { ChannelError } from './errors.js';
 
 export function tlsNeeded(what: string): ChannelError {
   return new ChannelError(
@@ -33,7 +25,7 @@ export async function loopbackAddressOf(host: string): Promise<string> {
     return host;
   }
   const found = await lookup(host, { all: true }).catch((cause: unknown) => {
-    throw new ChannelError('closed', `${host} cannot be resolved: ${textOf(cause)}`, { cause });
+    throw new ChannelError('closed', `${host} cannot be resolved: ${messageOf(cause)}`, { cause });
   });
   const foreign = found.find(({ address }) => !isLoopback(address));
   if (foreign) throw tlsNeeded(`${host} (${foreign.address})`);

@@ -4,23 +4,25 @@
 import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
 import type { Domain } from '../domain/domain.js';
+import { type Clock, realClock, type Timer } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
+import { isLoopback } from '../runtime/loopback.js';
+import { messageOf } from '../runtime/message-of.js';
 import { AgentRequests } from './agent-requests.js';
 import { agentCodec } from './codec.js';
-import { ChannelError, textOf } from './errors.js';
+import { ChannelError } from './errors.js';
 import { KeyedQueue } from './keyed-queue.js';
 import { backoffMs, DEFAULT_LIMITS, type Limits, MAX_ERROR_TEXT, PROTOCOL_VERSION } from './limits.js';
 import { Link } from './link.js';
-import { isLoopback, loopbackAddressOf, parseChannelUrl, tlsNeeded } from './loopback.js';
+import { loopbackAddressOf, parseChannelUrl, tlsNeeded } from './loopback.js';
 import type { AgentMessage, ControllerMessage } from './messages.js';
-import { systemTimers, type Timers } from './timers.js';
 
 export interface ServeDomainOptions {
   /** Of the controller: `ws://127.0.0.1:7653`. */
   readonly url: string;
   readonly domain: Domain;
   readonly log: Log;
-  readonly timers?: Timers;
+  readonly clock?: Clock;
   readonly limits?: Partial<Limits>;
   /** In [0, 1): what the pauses between attempts are varied with. */
   readonly random?: () => number;
@@ -42,7 +44,7 @@ export function serveDomain(options: ServeDomainOptions): ServedDomain {
 class AgentClient implements ServedDomain {
   readonly #options: ServeDomainOptions;
   readonly #limits: Limits;
-  readonly #timers: Timers;
+  readonly #clock: Clock;
   readonly #url: URL;
   readonly #host: string;
   readonly #queue = new KeyedQueue();
@@ -51,12 +53,12 @@ class AgentClient implements ServedDomain {
   #attempt = 0;
   #connected = false;
   #closed = false;
-  #cancelDial: () => void = () => {};
+  #dialTimer: Timer | undefined;
 
   constructor(options: ServeDomainOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
-    this.#timers = options.timers ?? systemTimers;
+    this.#clock = options.clock ?? realClock;
     ({ url: this.#url, host: this.#host } = parseChannelUrl(options.url));
     void this.#dial();
   }
@@ -67,7 +69,7 @@ class AgentClient implements ServedDomain {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#cancelDial();
+    this.#dialTimer?.close();
     const link = this.#link;
     link?.close(new ChannelError('closed', 'the agent stops'));
     const socket = this.#socket;
@@ -85,7 +87,7 @@ class AgentClient implements ServedDomain {
       this.#again(
         error instanceof ChannelError
           ? error
-          : new ChannelError('closed', `the domain is not ready: ${textOf(error)}`, { cause: error }),
+          : new ChannelError('closed', `the domain is not ready: ${messageOf(error)}`, { cause: error }),
       );
     }
   }
@@ -102,7 +104,7 @@ class AgentClient implements ServedDomain {
     let stream: Socket | undefined;
     let problem = 'the controller hung up';
     socket.on('error', (error) => {
-      problem = error.message || textOf(error);
+      problem = error.message || messageOf(error);
     });
     socket.once('upgrade', (response) => {
       stream = response.socket;
@@ -133,7 +135,7 @@ class AgentClient implements ServedDomain {
       stream,
       codec: agentCodec,
       log,
-      timers: this.#timers,
+      clock: this.#clock,
       limits: this.#limits,
       message: (message) => {
         if (requests) {
@@ -141,7 +143,7 @@ class AgentClient implements ServedDomain {
             log.warn({ problem: message.message }, 'the controller could not use a message');
           requests.receive(message);
         } else if (message.type === 'hello-ack') {
-          cancelHello();
+          helloTimer.close();
           requests = new AgentRequests({ domain, link, queue: this.#queue, limits: this.#limits, log });
           this.#attempt = 0;
           this.#connected = true;
@@ -157,7 +159,7 @@ class AgentClient implements ServedDomain {
         }
       },
       closed: (reason) => {
-        cancelHello();
+        helloTimer.close();
         requests?.close();
         this.#link = undefined;
         this.#again(refusal ?? reason);
@@ -168,7 +170,7 @@ class AgentClient implements ServedDomain {
           : undefined,
     });
     this.#link = link;
-    const cancelHello = this.#timers.after(this.#limits.helloMs, () =>
+    const helloTimer = this.#clock.after(this.#limits.helloMs, () =>
       link.close(new ChannelError('timeout', 'the controller did not answer the hello')),
     );
     if (!isLoopback(link.remoteAddress)) {
@@ -178,7 +180,7 @@ class AgentClient implements ServedDomain {
     try {
       link.send({ type: 'hello', protocol: PROTOCOL_VERSION, domain: domain.name, capabilities });
     } catch (error) {
-      link.close(error instanceof ChannelError ? error : new ChannelError('bad-message', textOf(error)));
+      link.close(error instanceof ChannelError ? error : new ChannelError('bad-message', messageOf(error)));
     }
   }
 
@@ -189,7 +191,7 @@ class AgentClient implements ServedDomain {
         backoffMs(this.#attempt++, this.#limits, (this.#options.random ?? Math.random)()),
       );
       this.#options.log.warn({ problem: reason.message, againInMs: ms }, 'no link to the controller');
-      this.#cancelDial = this.#timers.after(ms, () => void this.#dial());
+      this.#dialTimer = this.#clock.after(ms, () => void this.#dial());
     }
     this.#options.onConnection?.(false, reason);
   }

@@ -3,15 +3,17 @@
  */
 import type { IncomingMessage } from 'node:http';
 import { type WebSocket, WebSocketServer } from 'ws';
+import { type Clock, realClock, type Timer } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
+import { isLoopback } from '../runtime/loopback.js';
+import { messageOf } from '../runtime/message-of.js';
 import { controllerCodec } from './codec.js';
-import { ChannelError, textOf } from './errors.js';
+import { ChannelError } from './errors.js';
 import { DEFAULT_LIMITS, type Limits, MAX_ERROR_TEXT, MAX_HELLO_BYTES, MAX_STRANGERS } from './limits.js';
 import { Link } from './link.js';
-import { isLoopback, loopbackAddressOf, tlsNeeded } from './loopback.js';
+import { loopbackAddressOf, tlsNeeded } from './loopback.js';
 import type { AgentMessage, ControllerMessage } from './messages.js';
 import { AgentSession } from './session.js';
-import { systemTimers, type Timers } from './timers.js';
 
 /** Who wants to hear of the agent of one name. */
 export interface AgentHandler {
@@ -21,7 +23,7 @@ export interface AgentHandler {
 
 export interface ChannelServerOptions {
   readonly log: Log;
-  readonly timers?: Timers;
+  readonly clock?: Clock;
   readonly limits?: Partial<Limits>;
 }
 
@@ -32,7 +34,7 @@ interface Guest {
   readonly link: Link<ControllerMessage, AgentMessage>;
   session: AgentSession | undefined;
   greeted: boolean;
-  cancelHello: () => void;
+  helloTimer: Timer | undefined;
 }
 
 /**
@@ -41,7 +43,7 @@ interface Guest {
  */
 export class ChannelServer {
   readonly #log: Log;
-  readonly #timers: Timers;
+  readonly #clock: Clock;
   readonly #limits: Limits;
   readonly #expected = new Map<string, AgentHandler>();
   readonly #sessions = new Map<string, AgentSession>();
@@ -52,7 +54,7 @@ export class ChannelServer {
 
   constructor(options: ChannelServerOptions) {
     this.#log = options.log;
-    this.#timers = options.timers ?? systemTimers;
+    this.#clock = options.clock ?? realClock;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
   }
 
@@ -97,7 +99,7 @@ export class ChannelServer {
         ),
       );
     });
-    server.on('error', (error) => this.#log.error({ error: textOf(error) }, 'channel server'));
+    server.on('error', (error) => this.#log.error({ error: messageOf(error) }, 'channel server'));
     server.on('connection', (socket, request) => this.#greet(socket, request));
     this.#server = server;
     const address = server.address();
@@ -133,13 +135,13 @@ export class ChannelServer {
     const guest: Guest = {
       session: undefined,
       greeted: false,
-      cancelHello: () => {},
+      helloTimer: undefined,
       link: new Link<ControllerMessage, AgentMessage>({
         socket,
         stream: request.socket,
         codec: controllerCodec,
         log: this.#log,
-        timers: this.#timers,
+        clock: this.#clock,
         limits: this.#limits,
         firstBytes: MAX_HELLO_BYTES,
         message: (message, bytes) => {
@@ -147,7 +149,7 @@ export class ChannelServer {
           else this.#stranger(guest, message);
         },
         closed: (reason) => {
-          guest.cancelHello();
+          guest.helloTimer?.close();
           this.#guests.delete(guest);
           this.#ended(guest.session, reason);
         },
@@ -155,7 +157,7 @@ export class ChannelServer {
       }),
     };
     this.#guests.add(guest);
-    guest.cancelHello = this.#timers.after(this.#limits.helloMs, () =>
+    guest.helloTimer = this.#clock.after(this.#limits.helloMs, () =>
       guest.link.close(new ChannelError('refused', `no hello within ${this.#limits.helloMs} ms`)),
     );
   }
@@ -166,7 +168,9 @@ export class ChannelServer {
     guest.greeted = true;
     this.#welcome(guest, message).catch((error: unknown) => {
       const reason =
-        error instanceof ChannelError ? error : new ChannelError('refused', textOf(error), { cause: error });
+        error instanceof ChannelError
+          ? error
+          : new ChannelError('refused', messageOf(error), { cause: error });
       this.#log.warn({ domain: message.domain, problem: reason.message }, 'an agent was refused');
       guest.link.close(reason);
     });
@@ -189,9 +193,9 @@ export class ChannelServer {
     }
     const handler = this.#expected.get(name);
     if (!guest.link.open || !handler) return;
-    guest.cancelHello();
+    guest.helloTimer?.close();
     guest.link.trust();
-    const session = new AgentSession(guest.link, capabilities, this.#limits, this.#timers);
+    const session = new AgentSession(guest.link, capabilities, this.#limits, this.#clock);
     guest.session = session;
     this.#sessions.set(name, session);
     guest.link.send({ type: 'hello-ack', protocol: hello.protocol });

@@ -4,12 +4,12 @@
  */
 import { type Capabilities, DomainError, type InstanceId } from '../domain/domain.js';
 import type { Delta } from '../firewall/state.js';
+import type { Clock, Timer } from '../runtime/clock.js';
 import { ChannelError } from './errors.js';
 import { Inbox } from './inbox.js';
 import { type Limits, MAX_FOLLOWED, MAX_UNACKNOWLEDGED } from './limits.js';
 import type { Link } from './link.js';
 import type { AgentMessage, ControllerMessage, Reply, Request } from './messages.js';
-import type { Timers } from './timers.js';
 
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
 export type RequestBody = WithoutId<Request>;
@@ -30,7 +30,7 @@ export interface Batch {
 interface Pending {
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
-  readonly cancel: () => void;
+  readonly timer: Timer;
   sentBytes: number;
 }
 
@@ -38,7 +38,7 @@ export class AgentSession {
   readonly capabilities: Capabilities;
   readonly #link: Link<ControllerMessage, AgentMessage>;
   readonly #limits: Limits;
-  readonly #timers: Timers;
+  readonly #clock: Clock;
   readonly #pending = new Map<number, Pending>();
   readonly #followed = new Map<number, Inbox<Batch>>();
   #lastId = 0;
@@ -47,12 +47,12 @@ export class AgentSession {
     link: Link<ControllerMessage, AgentMessage>,
     capabilities: Capabilities,
     limits: Limits,
-    timers: Timers,
+    clock: Clock,
   ) {
     this.#link = link;
     this.capabilities = capabilities;
     this.#limits = limits;
-    this.#timers = timers;
+    this.#clock = clock;
   }
 
   get open(): boolean {
@@ -78,12 +78,12 @@ export class AgentSession {
     const id = this.#newId();
     const ms = body.type === 'prepare' ? this.#limits.prepareMs : this.#limits.requestMs;
     return new Promise((resolve, reject) => {
-      const cancel = this.#timers.after(ms, () =>
+      const timer = this.#clock.after(ms, () =>
         this.#settle(id)?.reject(
           new ChannelError('timeout', `the agent did not answer "${body.type}" within ${ms} ms`),
         ),
       );
-      this.#pending.set(id, { resolve, reject, cancel, sentBytes: 0 });
+      this.#pending.set(id, { resolve, reject, timer, sentBytes: 0 });
       try {
         const sentBytes = this.#link.send({ ...body, id });
         const pending = this.#pending.get(id);
@@ -181,7 +181,7 @@ export class AgentSession {
 
   #settle(id: number): Pending | undefined {
     const pending = this.#pending.get(id);
-    pending?.cancel();
+    pending?.timer.close();
     this.#pending.delete(id);
     return pending;
   }

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { type Connection, connectionKey, type TcpConnection } from '../firewall/connection.js';
 import { type Delta, epoch as epochOf, type FirewallState, type Snapshot } from '../firewall/state.js';
 import type { Terminal } from '../firewall/terminal.js';
+import { realClock, sleep } from '../runtime/clock.js';
 import type { ConformanceEnvironment } from './conformance.js';
 import {
   type Domain,
@@ -106,7 +107,7 @@ export class Bench {
     const end = Date.now() + this.deadlineMs;
     while (!(await condition())) {
       if (Date.now() > end) assert.fail(`not within ${this.deadlineMs} ms: ${what}`);
-      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+      await sleep(realClock, POLL_MS);
     }
   }
 }

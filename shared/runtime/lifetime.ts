@@ -5,6 +5,7 @@
  * open; closing twice is closing once. What comes too late, when the owner is closing already, is closed at once.
  */
 import type { Log } from './log.js';
+import { messageOf } from './message-of.js';
 
 export interface Closable {
   close(): void | Promise<void>;
@@ -63,10 +64,6 @@ export class Lifetime implements Closable {
       throw new LifetimeError(errors, errors.map((error) => error.message).join('; '));
     }
   }
-}
-
-function messageOf(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }
 
 /** How long a program may take to close after the first signal, in ms. */

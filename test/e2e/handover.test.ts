@@ -22,8 +22,8 @@ const REFUSING_IMAGE = 'paguro/refusing:test';
 const paguro = await Paguro.start({ agentYaml: `docker:\n  image: ${REFUSING_IMAGE}` });
 const [client, server] = [startTraffic(paguro.host('h1')), startTraffic(paguro.host('h2'))];
 t.teardown(async () => {
+  await Promise.all([client.close(), server.close()]);
   await paguro.close();
-  process.exit();
 });
 
 /** The CLI as a user runs it. */

@@ -68,5 +68,3 @@ t.test('each handover says what it did', async (t) => {
     t.ok(stateBytes > 0 && gapMs > 0 && linkDownMs > 0);
   }
 });
-
-t.teardown(() => process.exit());

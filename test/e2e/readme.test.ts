@@ -6,8 +6,9 @@ import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
 import { run } from '../../shared/runtime/command.js';
+import { projectRoot } from '../../shared/runtime/project-root.js';
 import { Paguro } from '../harness/paguro.js';
-import { currentLab, projectRoot, sourceFile } from '../lab/index.js';
+import { currentLab, sourceFile } from '../lab/index.js';
 
 t.setTimeout(180_000);
 
@@ -60,5 +61,3 @@ t.test('the plugin is loaded from the configuration, and filtered packets pass i
   t.ok(await reaches('fd00::3'), 'but by IPv6, of which the plugin says nothing');
   await paguro.close();
 });
-
-t.teardown(() => process.exit());

@@ -5,6 +5,7 @@
  */
 import type { HandoverReport } from '../../shared/api/schema.js';
 import type { Family } from '../../shared/firewall/terminal.js';
+import { realClock, sleep } from '../../shared/runtime/clock.js';
 import type { Mininet, Move } from '../lab/index.js';
 import { waitFor } from '../lab/wait.js';
 import {
@@ -390,5 +391,5 @@ function kindOf(mode: TcpMode): Kind {
 
 /** Not a wait for something to happen: the time over which nothing may happen, or over which traffic is judged. */
 function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
+  return sleep(realClock, ms);
 }

@@ -2,6 +2,7 @@
  * What looks at the wire in a scenario: injectors on all hosts, captures at the terminal and at the server, and rounds of forbidden
  * frames. Every round's frames are unlike those of every other, so that what arrives can be told apart.
  */
+import { realClock, sleep } from '../../shared/runtime/clock.js';
 import {
   type ForbiddenCase,
   forbiddenFrames,
@@ -95,9 +96,11 @@ export class WireRig {
     const finished = work.finally(() => {
       done = true;
     });
+    // Its failure is told below, when the last round is sent.
+    finished.catch(() => {});
     while (!done && this.#round < MAX_ROUNDS) {
       trials.push(await sendCases(this.rig, forbiddenFrames(this.#next())));
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await sleep(realClock, 20);
     }
     await finished;
     return trials;

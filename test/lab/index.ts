@@ -24,5 +24,5 @@ export {
 } from './mininet.js';
 export { type OpenVSwitch, startOpenVSwitch } from './openvswitch.js';
 export { currentLab, insideLab, prepareLab } from './prepare.js';
-export { projectRoot, sourceFile } from './project.js';
+export { sourceFile } from './project.js';
 export { type WaitOptions, waitFor } from './wait.js';

@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
+import { realClock, sleep } from '../../shared/runtime/clock.js';
 import { createLabFolder, removeLabFolder, startTime, sweepDeadLabs } from './folder.js';
 import { exitCode } from './launch.js';
 
@@ -59,14 +59,14 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.on(signal, () => {
     const orphaned = process.ppid !== Number(launcher);
     signalLab(orphaned ? 'SIGKILL' : signal);
-    void setTimeout(GRACE_MS).then(() => signalLab('SIGKILL'));
+    void sleep(realClock, GRACE_MS).then(() => signalLab('SIGKILL'));
   });
 }
 
 async function finish(code: number): Promise<void> {
   const deadline = performance.now() + GRACE_MS;
   while (dying !== undefined && startTime(dying) !== undefined && performance.now() < deadline) {
-    await setTimeout(5);
+    await sleep(realClock, 5);
   }
   removeLabFolder(lab);
   process.exit(code);

@@ -1,13 +1,13 @@
 /**
  * Waiting on conditions: with a deadline, and with words for what did not come.
  */
-import { setTimeout as delay } from 'node:timers/promises';
+import { realClock, sleep } from '../../shared/runtime/clock.js';
 import { LabError } from './error.js';
 
 export interface WaitOptions {
   /** Default 10,000. */
   readonly timeoutMs?: number;
-  /** Default 10. */
+  /** Default 5. */
   readonly intervalMs?: number;
 }
 
@@ -15,7 +15,7 @@ export interface WaitOptions {
 export async function waitFor<T>(
   what: string,
   look: () => T | undefined | false | Promise<T | undefined | false>,
-  { timeoutMs = 10_000, intervalMs = 10 }: WaitOptions = {},
+  { timeoutMs = 10_000, intervalMs = 5 }: WaitOptions = {},
 ): Promise<T> {
   const deadline = performance.now() + timeoutMs;
   for (;;) {
@@ -24,6 +24,6 @@ export async function waitFor<T>(
     if (performance.now() > deadline) {
       throw new LabError('timeout', `waited ${timeoutMs} ms in vain: ${what}`);
     }
-    await delay(intervalMs);
+    await sleep(realClock, intervalMs);
   }
 }

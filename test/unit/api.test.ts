@@ -19,7 +19,7 @@ import { formatEvent, HEARTBEAT, MAX_EVENT_LENGTH, readEvents } from '../../shar
 import { DomainError } from '../../shared/domain/domain.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { FakeController, PHONE, phaseEvent } from '../fixtures/fake-controller.js';
-import { until } from '../fixtures/until.js';
+import { waitFor } from '../lab/wait.js';
 
 async function start(t: Test): Promise<{
   fake: FakeController;
@@ -201,7 +201,7 @@ t.test('events come as they happen, to every listener', async (t) => {
     ['prepare', 'switch', 'handover'],
     ['prepare', 'switch', 'handover'],
   ]);
-  await until(() => fake.happenings.listeners === 0);
+  await waitFor('nobody listens any more', () => fake.happenings.listeners === 0);
   t.equal(fake.happenings.listeners, 0, 'nobody is left listening');
 });
 
@@ -211,7 +211,7 @@ t.test('a listener that leaves is forgotten, one too many is refused', async (t)
   await Promise.all(stops.map((stop) => tcp.events(stop.signal)));
   await t.rejects(tcp.events(new AbortController().signal), { code: 'unavailable', message: /32 clients/ });
   for (const stop of stops) stop.abort();
-  await until(() => fake.happenings.listeners === 0);
+  await waitFor('nobody listens any more', () => fake.happenings.listeners === 0);
   const stop = new AbortController();
   await tcp.events(stop.signal);
   t.equal(fake.happenings.listeners, 1);
@@ -224,7 +224,7 @@ t.test('a listener that does not read holds up neither the others nor the memory
   t.teardown(() => deaf.destroy());
   deaf.pause();
   deaf.write(`GET /v1/events HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\n\r\n`);
-  await until(() => fake.happenings.listeners === 1);
+  await waitFor('one listens', () => fake.happenings.listeners === 1);
   const stop = new AbortController();
   const stream = await tcp.events(stop.signal);
   const total = 60_000;
@@ -236,7 +236,7 @@ t.test('a listener that does not read holds up neither the others nor the memory
   })();
   for (let i = 0; i < total; i++) {
     fake.happenings.publish({ ...phaseEvent('drain'), handover: error });
-    if (i % 500 === 499) await until(() => fake.happenings.pendingOfLast < 500);
+    if (i % 500 === 499) await waitFor('the events are sent', () => fake.happenings.pendingOfLast < 500);
   }
   t.equal(await read, total, 'who reads gets all');
   t.ok(

@@ -25,13 +25,14 @@ import {
   MAX_STRANGERS,
   MAX_UNACKNOWLEDGED,
 } from '../../shared/channel/limits.js';
-import { isLoopback, loopbackAddressOf } from '../../shared/channel/loopback.js';
+import { loopbackAddressOf } from '../../shared/channel/loopback.js';
 import { DOMAIN_ERROR_CODES } from '../../shared/channel/messages.js';
 import { problemOfMessagePack } from '../../shared/channel/plain-messagepack.js';
 import { type Domain, DomainError, type InstanceId } from '../../shared/domain/domain.js';
 import { type Connection, connectionKey, connectionSchema } from '../../shared/firewall/connection.js';
 import { type Delta, epoch, type Snapshot } from '../../shared/firewall/state.js';
 import { silentLog } from '../../shared/runtime/log.js';
+import { isLoopback } from '../../shared/runtime/loopback.js';
 import {
   HELLO,
   maskedFrame,
@@ -42,9 +43,9 @@ import {
   UPGRADE,
 } from '../fixtures/channel-peers.js';
 import { anyConnection, ipv6Address, realisticTable } from '../fixtures/connection-tables.js';
-import { eventually } from '../fixtures/eventually.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
 import { alice, bob, connectedPair, examplePolicy } from '../fixtures/reference-environment.js';
+import { waitFor } from '../lab/wait.js';
 
 t.setTimeout(120_000);
 
@@ -88,7 +89,7 @@ async function greeted(t: Tap, port: number): Promise<RawPeer> {
   const agent = await rawAgent(port);
   t.teardown(() => agent.destroy());
   agent.say(HELLO);
-  await eventually('hello-ack', () => agent.heard('hello-ack') !== undefined);
+  await waitFor('hello-ack', () => agent.heard('hello-ack') !== undefined);
   return agent;
 }
 
@@ -359,23 +360,23 @@ t.test('a stranger is refused, with the reason, when it', async (t) => {
   for (const { what, frame, code, says, type } of cases) {
     const agent = await rawAgent(port);
     agent.socket.send(frame);
-    await eventually(what, () => agent.closed !== undefined);
+    await waitFor(what, () => agent.closed !== undefined);
     t.equal(agent.closed?.code, code, what);
     t.match(agent.received.at(-1), { type, message: says }, what);
     t.notOk(remote.connected);
   }
   const agent = await greeted(t, port);
-  await eventually('connected', () => remote.connected);
+  await waitFor('connected', () => remote.connected);
   t.match(agent.received, [{ type: 'hello-ack', protocol: 1 }], 'control: a good hello is accepted');
   agent.say(HELLO);
-  await eventually('a second hello ends it', () => agent.closed !== undefined);
+  await waitFor('a second hello ends it', () => agent.closed !== undefined);
 });
 
 t.test('a stranger who says nothing is sent away, and there are not many at a time', async (t) => {
   const { port } = await controller(t, { helloMs: 1500 });
   const strangers = await Promise.all(Array.from({ length: MAX_STRANGERS }, () => rawAgent(port)));
   await t.rejects(rawAgent(port), 'one too many');
-  await eventually('they are sent away', () => strangers.every((one) => one.closed !== undefined));
+  await waitFor('they are sent away', () => strangers.every((one) => one.closed !== undefined));
   t.match(strangers[0]?.received.at(-1), { type: 'refusal', message: /no hello/ });
   (await rawAgent(port)).destroy();
 });
@@ -394,9 +395,9 @@ t.test('a connected agent that misbehaves is hung up on when it', async (t) => {
   ];
   for (const [what, misbehave, code] of cases) {
     const agent = await greeted(t, port);
-    await eventually('connected', () => remote.connected);
+    await waitFor('connected', () => remote.connected);
     misbehave(agent);
-    await eventually(what, () => agent.closed !== undefined && !remote.connected);
+    await waitFor(what, () => agent.closed !== undefined && !remote.connected);
     t.equal(agent.closed?.code, code, what);
   }
 });
@@ -411,11 +412,11 @@ t.test('a hello that comes a byte at a time is a hello, half a frame after it is
     stream.write(Uint8Array.from([byte]));
     await new Promise((resolve) => setImmediate(resolve));
   }
-  await eventually('connected', () => remote.connected);
+  await waitFor('connected', () => remote.connected);
   const report = { type: 'delta', id: 1, deltas: [{ sequence: 0 }] };
   const frame = maskedFrame(pack(report));
   stream.end(frame.subarray(0, frame.length - 3));
-  await eventually('disconnected', () => !remote.connected);
+  await waitFor('disconnected', () => !remote.connected);
   t.equal(await codeOf(() => remote.health()), 'unreachable');
 });
 
@@ -509,11 +510,11 @@ t.test('bytes on the wire are reported', async (t) => {
 t.test('requests wait for their own reply, within bounds', async (t) => {
   const { remote, port } = await controller(t, { maxInFlight: 2, requestMs: 1500 });
   const agent = await greeted(t, port);
-  await eventually('connected', () => remote.connected);
+  await waitFor('connected', () => remote.connected);
   const first = codeOf(() => remote.retire(id));
   const second = remote.health();
   t.equal(await codeOf(() => remote.retire(id)), 'not-ready', 'one too many');
-  await eventually('two requests', () => agent.received.length === 3);
+  await waitFor('two requests', () => agent.received.length === 3);
   const [, retire, health] = agent.received;
   agent.say({ type: 'ack', id: 4_000_000 });
   agent.say({ type: 'health-report', id: health?.id, health: { ok: true, instances: [] } });
@@ -521,7 +522,7 @@ t.test('requests wait for their own reply, within bounds', async (t) => {
   t.equal(await first, 'unreachable', 'not answered in time');
   agent.say({ type: 'ack', id: retire?.id });
   const wrong = codeOf(() => remote.export(id));
-  await eventually('the export', () => agent.heard('export') !== undefined);
+  await waitFor('the export', () => agent.heard('export') !== undefined);
   agent.say({ type: 'ack', id: agent.heard('export')?.id });
   t.equal(await wrong, 'unreachable', 'an answer of the wrong kind');
   t.ok(remote.connected);
@@ -530,7 +531,7 @@ t.test('requests wait for their own reply, within bounds', async (t) => {
 t.test('a peer that takes nothing is hung up on before the queue grows beyond its bound', async (t) => {
   const { remote, port } = await controller(t, { maxQueuedBytes: 1_000_000, maxInFlight: 10_000 });
   const agent = await greeted(t, port);
-  await eventually('connected', () => remote.connected);
+  await waitFor('connected', () => remote.connected);
   agent.socket.pause();
   const big = snapshot(realisticTable(alice, 100_000, 500));
   const calls: Promise<string>[] = [];
@@ -547,8 +548,8 @@ t.test('a silent peer is taken for dead', async (t) => {
   t.test('by the controller', async (t) => {
     const { remote, port } = await controller(t, limits);
     const agent = await greeted(t, port);
-    await eventually('connected', () => remote.connected);
-    await eventually('disconnected', () => !remote.connected && agent.closed !== undefined);
+    await waitFor('connected', () => remote.connected);
+    await waitFor('disconnected', () => !remote.connected && agent.closed !== undefined);
     t.ok(agent.heard('ping'), 'it was asked first');
   });
   t.test('by the agent, which dials again', async (t) => {
@@ -563,14 +564,14 @@ t.test('a silent peer is taken for dead', async (t) => {
       await agent.close();
       await raw.close();
     });
-    await eventually('a second call', () => raw.peers.length >= 2);
+    await waitFor('a second call', () => raw.peers.length >= 2);
     t.ok(raw.peers[0]?.heard('ping'));
   });
   t.test('control: two who answer each other stay connected', async (t) => {
     let ends = 0;
     const { remote, agent } = await relayed(t, new ReferenceDomain('edge-1'), limits, () => ends++);
     const end = Date.now() + 20 * limits.heartbeatMs;
-    await eventually('many heartbeats later', () => Date.now() > end);
+    await waitFor('many heartbeats later', () => Date.now() > end);
     t.ok(remote.connected && agent.connected);
     t.equal(ends, 0);
   });
@@ -580,27 +581,27 @@ t.test('one name, one agent', async (t) => {
   const { remote, port } = await controller(t, { probeMs: 200 });
   const agent = serveDomain({ url: `ws://127.0.0.1:${port}`, domain: new ReferenceDomain('edge-1'), log });
   t.teardown(() => agent.close());
-  await eventually('connected', () => remote.connected);
+  await waitFor('connected', () => remote.connected);
   const second = await rawAgent(port);
   second.say(HELLO);
-  await eventually('the newcomer is refused', () => second.closed !== undefined);
+  await waitFor('the newcomer is refused', () => second.closed !== undefined);
   t.match(second.received, [
     { type: 'refusal', code: 'refused', message: /connected already, from 127.0.0.1/ },
   ]);
   t.match(await remote.capabilities(), { implementation: 'reference' });
   await agent.close();
-  await eventually('disconnected', () => !remote.connected);
+  await waitFor('disconnected', () => !remote.connected);
 
   const dead = await greeted(t, port);
-  await eventually('connected', () => remote.connected);
+  await waitFor('connected', () => remote.connected);
   dead.socket.pause();
   const heir = await greeted(t, port);
-  await eventually('the heir has the name', () => remote.connected && heir.heard('hello-ack') !== undefined);
+  await waitFor('the heir has the name', () => remote.connected && heir.heard('hello-ack') !== undefined);
   dead.socket.resume();
-  await eventually('the dead one is gone', () => dead.closed !== undefined);
+  await waitFor('the dead one is gone', () => dead.closed !== undefined);
   t.ok(remote.connected);
   const health = remote.health();
-  await eventually('the heir is asked', () => heir.heard('health') !== undefined);
+  await waitFor('the heir is asked', () => heir.heard('health') !== undefined);
   heir.say({ type: 'health-report', id: heir.heard('health')?.id, health: { ok: true, instances: [] } });
   t.same(await health, { ok: true, instances: [] });
 });
@@ -622,15 +623,15 @@ t.test('a refused agent tries again, and is taken when its name is expected', as
     await server.close();
     await server.close();
   });
-  await eventually('refused twice', () => reasons.length >= 2);
+  await waitFor('refused twice', () => reasons.length >= 2);
   t.match(reasons[0], /refused this agent: the controller has no edge domain "edge-7"/);
   t.notOk(agent.connected);
   const remote = new RemoteDomain({ name: 'edge-7', server });
-  await eventually('connected', () => remote.connected && agent.connected);
+  await waitFor('connected', () => remote.connected && agent.connected);
   t.ok((await remote.health()).ok);
   remote.close();
   remote.close();
-  await eventually('hung up on', () => !agent.connected);
+  await waitFor('hung up on', () => !agent.connected);
   await t.rejects(remote.health(), { code: 'unreachable', message: /closed/ });
 });
 
@@ -645,7 +646,7 @@ t.test('an agent waits for its controller, and for its own domain', async (t) =>
     return { implementation: 'late', serves: [] };
   };
   const agent = serveDomain({ url: `ws://127.0.0.1:${port}`, domain, log, limits: QUICK });
-  await eventually('it has tried often', () => asked >= 5);
+  await waitFor('it has tried often', () => asked >= 5);
   const server = new ChannelServer({ log });
   const remote = new RemoteDomain({ name: 'edge-1', server });
   await server.listen({ host: '127.0.0.1', port });
@@ -653,7 +654,7 @@ t.test('an agent waits for its controller, and for its own domain', async (t) =>
     await agent.close();
     await server.close();
   });
-  await eventually('connected', () => remote.connected);
+  await waitFor('connected', () => remote.connected);
   t.same(await remote.capabilities(), { implementation: 'late', serves: [] });
   const other = new ChannelServer({ log });
   t.equal(await codeOf(() => other.listen({ host: '127.0.0.1', port })), 'listen', 'the port is taken');
@@ -674,7 +675,7 @@ async function relayed(t: Tap, domain: Domain, limits: Partial<Limits> = QUICK, 
     await agent.close();
     await relay.close();
   });
-  await eventually('connected', () => remote.connected && agent.connected);
+  await waitFor('connected', () => remote.connected && agent.connected);
   return { remote, relay, agent };
 }
 
@@ -697,10 +698,10 @@ t.test('a lost link is survived', async (t) => {
     };
     const { remote, relay } = await relayed(t, domain);
     const ends = remote.prepare(snapshot(), epoch(2));
-    await eventually('the call arrives', () => calls === 1);
+    await waitFor('the call arrives', () => calls === 1);
     relay.cut();
-    await eventually('disconnected', () => !remote.connected);
-    await eventually('connected again', () => remote.connected);
+    await waitFor('disconnected', () => !remote.connected);
+    await waitFor('connected again', () => remote.connected);
     release();
     t.match(await ends, { kind: 'ports', terminalSide: 'ref1t' });
     t.equal(calls, 2);
@@ -722,15 +723,15 @@ t.test('a lost link is survived', async (t) => {
     const change = (connection: Connection): boolean =>
       domain.admit(id, { ...connection, opener: 'terminal' });
     change(one);
-    await eventually('the first change', () => seen.length === 1);
+    await waitFor('the first change', () => seen.length === 1);
     relay.cut();
     change(two);
-    await eventually('connected again', () => relay.connections === 2 && remote.connected);
+    await waitFor('connected again', () => relay.connections === 2 && remote.connected);
     change(three);
-    await eventually('the other changes', () => seen.length >= 3);
+    await waitFor('the other changes', () => seen.length >= 3);
     t.same(seen, [42, 43, 44]);
     relay.cut();
-    await eventually('disconnected', () => !remote.connected);
+    await waitFor('disconnected', () => !remote.connected);
     abort.abort();
     await reading;
   });
@@ -757,8 +758,8 @@ t.test('a lost link is survived', async (t) => {
       probeMs: 100,
     });
     relay.freeze();
-    await eventually('a second connection', () => relay.connections >= 2);
-    await eventually('connected', () => remote.connected);
+    await waitFor('a second connection', () => relay.connections >= 2);
+    await waitFor('connected', () => remote.connected);
     t.ok((await remote.health()).ok);
   });
 });
@@ -784,22 +785,22 @@ t.test(
     t.teardown(close);
     const changes = remote.changes(id, 0, new AbortController().signal);
     t.match((await changes.next()).value, [{ sequence: 1 }]);
-    await eventually('it sends what it may', () => yielded >= MAX_UNACKNOWLEDGED);
+    await waitFor('it sends what it may', () => yielded >= MAX_UNACKNOWLEDGED);
     for (let i = 0; i < 10; i++) await remote.health();
     t.ok(yielded <= MAX_UNACKNOWLEDGED + 1, 'and no more');
     for (let sequence = 2; sequence <= 100; sequence++) t.match((await changes.next()).value, [{ sequence }]);
     await changes.return(undefined);
-    await eventually('the domain is told that nobody reads', () => ended);
+    await waitFor('the domain is told that nobody reads', () => ended);
   },
 );
 
 t.test('an agent that sends more changes than asked for is hung up on', async (t) => {
   const { remote, port } = await controller(t, { reconnectMs: 100 });
   const agent = await greeted(t, port);
-  await eventually('connected', () => remote.connected);
+  await waitFor('connected', () => remote.connected);
   const changes = remote.changes(id, 0, new AbortController().signal);
   const first = changes.next();
-  await eventually('it is asked', () => agent.heard('follow') !== undefined);
+  await waitFor('it is asked', () => agent.heard('follow') !== undefined);
   for (let sequence = 1; sequence <= MAX_UNACKNOWLEDGED + 3; sequence++)
     agent.say({
       type: 'delta',
@@ -807,7 +808,7 @@ t.test('an agent that sends more changes than asked for is hung up on', async (t
       deltas: [{ sequence, change: { kind: 'ended', key: 'x' } }],
     });
   t.match((await first).value, [{ sequence: 1 }]);
-  await eventually('hung up on', () => agent.closed !== undefined);
+  await waitFor('hung up on', () => agent.closed !== undefined);
   t.match(agent.closed, { code: 4001, reason: /more changes/ });
 });
 
@@ -857,9 +858,9 @@ t.test('an agent hangs up on a controller that', async (t) => {
       throw new DomainError('refused', 'not in this test');
     };
     const agent = serveDomain({ url: `ws://127.0.0.1:${raw.port}`, domain, log, limits: QUICK });
-    const [peer] = await eventually(what, () => raw.peers[0]?.closed !== undefined).then(() => raw.peers);
+    const [peer] = await waitFor(what, () => raw.peers[0]?.closed !== undefined).then(() => raw.peers);
     t.match(peer?.received.at(-1), { type: 'error', code: 'invalid', message: says }, what);
-    await eventually('it dials again', () => raw.peers.length >= 2);
+    await waitFor('it dials again', () => raw.peers.length >= 2);
     await agent.close();
     await raw.close();
   }
@@ -875,9 +876,9 @@ t.test('too many requests at once are refused by the agent too', async (t) => {
     await agent.close();
     await raw.close();
   });
-  await eventually('connected', () => agent.connected);
+  await waitFor('connected', () => agent.connected);
   for (let id = 1; id <= 5; id++) raw.peers[0]?.say({ type: 'health', id });
-  await eventually('two refusals', () => (raw.peers[0]?.received.length ?? 0) >= 3);
+  await waitFor('two refusals', () => (raw.peers[0]?.received.length ?? 0) >= 3);
   t.match(raw.peers[0]?.received.slice(1), [
     { type: 'error', id: 4, code: 'not-ready' },
     { type: 'error', id: 5, code: 'not-ready' },

@@ -13,11 +13,11 @@ import { duration, table } from '../../controller-app/cli/table.js';
 import { startHttp } from '../../controller-app/http/server.js';
 import { type FirewallState, firewallStateSchema } from '../../shared/firewall/state.js';
 import { silentLog } from '../../shared/runtime/log.js';
-import { projectRoot } from '../../shared/runtime/project-root.js';
 import { FakeController, PHONE, phaseEvent } from '../fixtures/fake-controller.js';
-import { until } from '../fixtures/until.js';
+import { sourceFile } from '../lab/project.js';
+import { waitFor } from '../lab/wait.js';
 
-const EXAMPLES = join(projectRoot(import.meta.url), 'scripts/examples');
+const EXAMPLES = sourceFile('scripts', 'examples');
 const MAIN = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
 
 interface Result {
@@ -241,7 +241,7 @@ t.test('watch prints what happens until Ctrl-C', async (t) => {
     env: {},
     interrupted: stop.signal,
   });
-  await until(() => fake.happenings.listeners > 0);
+  await waitFor('watch listens', () => fake.happenings.listeners > 0);
   fake.happenings.publish({
     kind: 'attachment',
     terminal: 'alice',
@@ -313,7 +313,7 @@ t.test('the program itself', async (t) => {
   t.match(await program(['nonsense'], api), { code: 2, out: '' });
 
   const watching = program(['watch', '--json'], api, (_, kill) => kill('SIGINT'));
-  await until(() => fake.happenings.listeners > 0);
+  await waitFor('watch listens', () => fake.happenings.listeners > 0);
   fake.happenings.publish(phaseEvent('haul'));
   const { code, out } = await watching;
   t.equal(code, 0, 'Ctrl-C ends watching, which is no failure');

@@ -6,10 +6,10 @@ import { join } from 'node:path';
 import t from 'tap';
 import { loadConfig } from '../../controller-app/config.js';
 import { agentConfigSchema } from '../../edge-agent/config.js';
-import { projectRoot } from '../../shared/runtime/project-root.js';
 import { loadYaml } from '../../shared/runtime/yaml-config.js';
+import { sourceFile } from '../lab/project.js';
 
-const EXAMPLES = join(projectRoot(import.meta.url), 'scripts/examples');
+const EXAMPLES = sourceFile('scripts', 'examples');
 const EXAMPLE = join(EXAMPLES, 'controller.yaml');
 
 const POLICY = 'name: p\ndefaults: {outbound: accept, inbound: drop}\nrules: []\n';

@@ -6,7 +6,7 @@ import { Core } from '../../controller-app/core/host.js';
 import { InstanceNumbers, MAX_INSTANCE_NUMBER } from '../../controller-app/core/instance-numbers.js';
 import type { Plugin, PluginHost } from '../../controller-app/core/plugin.js';
 import { cookieClass, flowKey, RuleSet, readCookie, toFlow } from '../../controller-app/core/rule-set.js';
-import type { Flow } from '../../controller-app/openflow/index.js';
+import { type Flow, type Match, matchCodec, Reader, Writer } from '../../controller-app/openflow/index.js';
 import { epoch } from '../../shared/firewall/state.js';
 import { silentLog } from '../../shared/runtime/log.js';
 
@@ -80,6 +80,39 @@ t.test('the order of fields in a match makes no other rule', async (t) => {
   );
   t.not(flowKey({ table: 1, priority: 2, match: {} }), flowKey({ table: 1, priority: 3, match: {} }));
 });
+
+t.test(
+  'a rule that comes back from a switch is the rule that was sent, however its match was spelled',
+  async (t) => {
+    const key = (match: Match): string => flowKey({ table: 1, priority: 2, match });
+    const sent: Match[] = [
+      { in_port: 3, eth_src: '02:00:00:00:00:AB', eth_type: 0x86dd, ipv6_src: 'FD00:0::1' },
+      {
+        eth_type: 0x800,
+        ipv4_dst: { value: '10.0.0.2', mask: '255.255.255.255' },
+        reg0: { value: 0, mask: 0 },
+      },
+      {
+        ct_state: { value: 0x21, mask: 0xff },
+        eth_type: 0x800,
+        tcp_flags: { value: 2, mask: 0x12 },
+        ip_proto: 6,
+      },
+      { metadata: { value: 1n, mask: 0xffffn }, vlan_vid: { value: 0x1000, mask: 0x1000 } },
+    ];
+    for (const match of sent) {
+      const writer = new Writer();
+      matchCodec.write(writer, match);
+      const back = matchCodec.read(new Reader(Buffer.from(writer.bytes.subarray(0, writer.length))));
+      t.equal(
+        key(back),
+        key(match),
+        JSON.stringify(back, (_, value) => (typeof value === 'bigint' ? `${value}n` : value)),
+      );
+    }
+    t.not(key({ reg0: 1 }), key({ reg0: { value: 1, mask: 0xff } }), 'a mask that says something counts');
+  },
+);
 
 t.test('a cookie tells the plugin and its own bits; other controllers have none of ours', async (t) => {
   t.same(readCookie(cookieClass(3).cookie | 0x12345678n), { plugin: 3, own: 0x12345678 });

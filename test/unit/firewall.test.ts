@@ -3,7 +3,6 @@
  * The properties are given to broken verdicts, too, which they must find.
  */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { renderPolicy } from '../../controller-app/pipeline/index.js';
@@ -19,9 +18,9 @@ import { canonicalIpv6 } from '../../shared/firewall/terminal.js';
 import { idleSeconds, idleTimesSchema } from '../../shared/firewall/timeouts.js';
 import { matches, verdict } from '../../shared/firewall/verdict.js';
 import { YamlError } from '../../shared/firewall/yaml-text.js';
-import { projectRoot } from '../../shared/runtime/project-root.js';
+import { sourceFile } from '../lab/project.js';
 
-const EXAMPLE = join(projectRoot(import.meta.url), 'scripts/examples/policy-phone.yaml');
+const EXAMPLE = sourceFile('scripts', 'examples', 'policy-phone.yaml');
 const phone = parsePolicy(readFileSync(EXAMPLE, 'utf8'), 'policy-phone.yaml');
 
 const NOBODY: ReadonlyMap<string, Connection> = new Map();

@@ -67,7 +67,7 @@ function violations(edges: readonly Import[]): string[] {
   );
 }
 
-const root = projectRoot(import.meta.url);
+const root = projectRoot();
 const edges: Import[] = [];
 let files = 0;
 for (const folder of FOLDERS) {

@@ -16,43 +16,15 @@ import {
 } from '../../controller-app/openflow/index.js';
 import {
   BundleError,
-  type Clock,
   type ListenerOptions,
   OpenFlowError,
   OpenFlowListener,
   type Switch,
   SwitchError,
 } from '../../controller-app/switch/index.js';
+import { ManualClock } from '../../shared/runtime/clock.js';
 
 t.setTimeout(30_000);
-
-/** Time that passes when a test says so. */
-class FakeClock implements Clock {
-  private now = 0;
-  private readonly timers = new Set<{ at: number; then: () => void }>();
-
-  after(ms: number, then: () => void): () => void {
-    const timer = { at: this.now + ms, then };
-    this.timers.add(timer);
-    return () => this.timers.delete(timer);
-  }
-
-  get pending(): number {
-    return this.timers.size;
-  }
-
-  pass(ms: number): void {
-    const end = this.now + ms;
-    for (;;) {
-      const due = [...this.timers].filter(({ at }) => at <= end).sort((a, b) => a.at - b.at)[0];
-      if (!due) break;
-      this.now = due.at;
-      this.timers.delete(due);
-      due.then();
-    }
-    this.now = end;
-  }
-}
 
 interface Heard {
   readonly message: Message;
@@ -274,14 +246,14 @@ t.test('what does not behave is refused', async (t) => {
 });
 
 t.test('a handshake that stops is given up', async (t) => {
-  const clock = new FakeClock();
+  const clock = new ManualClock();
   const { dial, refused } = await listening(t, { clock, handshakeTimeoutMs: 1_000 });
   const peer = await dial();
   peer.say({ type: 'hello', versions: [4] });
   await peer.hear('features_request');
-  clock.pass(999);
+  clock.advance(999);
   t.equal(refused.length, 0);
-  clock.pass(1);
+  clock.advance(1);
   await peer.closed;
   t.match(refused, [{ code: 'timeout' }]);
   t.equal(clock.pending, 0, 'no timer is left');
@@ -366,7 +338,7 @@ t.test('errors that nobody listens for do no harm', async (t) => {
 });
 
 t.test('a request without an answer ends, and its late answer is nobody’s', async (t) => {
-  const clock = new FakeClock();
+  const clock = new ManualClock();
   const { sw, peer } = await connected(t, {
     clock,
     requestTimeoutMs: 100,
@@ -375,12 +347,12 @@ t.test('a request without an answer ends, and its late answer is nobody’s', as
   });
   const request = sw.barrier();
   const { xid } = await peer.hear('barrier_request');
-  clock.pass(100);
+  clock.advance(100);
   await t.rejects(request, { name: 'SwitchError', code: 'timeout', message: /barrier_request/ });
   peer.say({ type: 'barrier_reply' }, xid);
   const longer = sw.barrier({ timeoutMs: 1_000 });
   const again = await peer.hear('barrier_request');
-  clock.pass(900);
+  clock.advance(900);
   peer.say({ type: 'barrier_reply' }, again.xid);
   await longer;
   t.notOk(sw.closed);
@@ -468,13 +440,13 @@ t.test('messages without a reply can be confirmed', async (t) => {
 });
 
 t.test('an echo is answered, and a silent switch is asked and then given up', async (t) => {
-  const clock = new FakeClock();
+  const clock = new ManualClock();
   const { sw, peer } = await connected(t, { clock, echoIntervalMs: 10, deadAfterMs: 30 });
   peer.say({ type: 'echo_request', data: Buffer.from('abc') }, 99);
   const { message, xid } = await peer.hear('echo_reply');
   t.strictSame([message.data.toString(), xid], ['abc', 99]);
   for (let i = 0; i < 20; i++) {
-    clock.pass(10);
+    clock.advance(10);
     const asked = await peer.hear('echo_request');
     peer.say({ type: 'echo_reply', data: asked.message.data }, asked.xid);
     const heard = sw.barrier();
@@ -484,9 +456,9 @@ t.test('an echo is answered, and a silent switch is asked and then given up', as
   t.notOk(sw.closed, 'it answers: it lives');
   const waiting = sw.barrier();
   const closed = once(sw, 'close');
-  clock.pass(30);
+  clock.advance(30);
   t.notOk(sw.closed);
-  clock.pass(10);
+  clock.advance(10);
   await t.rejects(waiting, { code: 'dead' });
   t.match(await closed, [{ code: 'dead' }]);
   await peer.closed;
@@ -611,7 +583,7 @@ t.test('bundle: a change that cannot be written down is named, and the bundle di
 });
 
 t.test('bundle: without an answer to its commit nobody claims that nothing was done', async (t) => {
-  const clock = new FakeClock();
+  const clock = new ManualClock();
   const { sw, peer } = await connected(t, {
     clock,
     requestTimeoutMs: 100,
@@ -625,7 +597,7 @@ t.test('bundle: without an answer to its commit nobody claims that nothing was d
   const close = await peer.hear('bundle_control');
   peer.say({ ...close.message, control: 'close_reply' }, close.xid);
   await peer.hear('bundle_control');
-  clock.pass(100);
+  clock.advance(100);
   await t.rejects(bundle, { name: 'SwitchError', code: 'timeout' });
 });
 
@@ -686,7 +658,7 @@ t.test('a broken protocol ends the connection with words', async (t) => {
 });
 
 t.test('closing settles everything, once, and leaves nothing behind', async (t) => {
-  const clock = new FakeClock();
+  const clock = new ManualClock();
   const { sw, peer, listener } = await connected(t, { clock });
   let closes = 0;
   sw.on('close', () => closes++);

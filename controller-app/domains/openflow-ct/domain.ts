@@ -52,7 +52,7 @@ export interface OpenFlowCtDomainOptions {
 /** What the domain keeps of one terminal. */
 interface Firewalls {
   /** The highest epoch seen. */
-  epoch: Epoch;
+  epoch: number;
   readonly instances: Map<Epoch, Held>;
   /** The end of the queue. */
   tail: Promise<unknown>;
@@ -253,7 +253,7 @@ export class OpenFlowCtDomain implements Domain {
     const known = this.#terminals.get(terminal);
     if (known) return known;
     const firewalls: Firewalls = {
-      epoch: 0 as Epoch,
+      epoch: 0,
       instances: new Map(),
       tail: Promise.resolve(),
     };

@@ -10,8 +10,6 @@ import {
   type ChannelServer,
   DEFAULT_LIMITS,
   type RequestBody,
-  systemTimers,
-  type Timers,
 } from '../../../shared/channel/index.js';
 import { MAX_BATCH } from '../../../shared/channel/limits.js';
 import {
@@ -24,6 +22,7 @@ import {
 } from '../../../shared/domain/domain.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
+import { type Clock, realClock } from '../../../shared/runtime/clock.js';
 import { newDeltas } from './new-deltas.js';
 
 /** How often one call is asked again over a new link before its agent is taken to be unable to answer it. */
@@ -39,7 +38,7 @@ export interface Transfer extends InstanceId {
 export interface RemoteDomainOptions {
   readonly name: string;
   readonly server: ChannelServer;
-  readonly timers?: Timers;
+  readonly clock?: Clock;
   /** How long calls under way and followed changes wait for a lost agent to come back, in ms. */
   readonly reconnectMs?: number;
   readonly onTransfer?: (transfer: Transfer) => void;
@@ -49,7 +48,7 @@ export interface RemoteDomainOptions {
 export class RemoteDomain implements Domain {
   readonly name: string;
   readonly #options: RemoteDomainOptions;
-  readonly #timers: Timers;
+  readonly #clock: Clock;
   readonly #reconnectMs: number;
   readonly #forget: () => void;
   readonly #waiting = new Set<() => void>();
@@ -60,7 +59,7 @@ export class RemoteDomain implements Domain {
   constructor(options: RemoteDomainOptions) {
     this.name = options.name;
     this.#options = options;
-    this.#timers = options.timers ?? systemTimers;
+    this.#clock = options.clock ?? realClock;
     this.#reconnectMs = options.reconnectMs ?? DEFAULT_LIMITS.reconnectMs;
     this.#forget = options.server.expect(options.name, {
       connected: (session) => {
@@ -214,7 +213,7 @@ export class RemoteDomain implements Domain {
   /** The session after `lost`; undefined when `signal` aborts first. Fails with `unreachable` when none comes in time. */
   async #reconnected(lost: AgentSession, signal?: AbortSignal): Promise<AgentSession | undefined> {
     let late = false;
-    const cancel = this.#timers.after(this.#reconnectMs, () => {
+    const timer = this.#clock.after(this.#reconnectMs, () => {
       late = true;
       this.#wake();
     });
@@ -228,7 +227,7 @@ export class RemoteDomain implements Domain {
         await new Promise<void>((resolve) => this.#waiting.add(resolve));
       }
     } finally {
-      cancel();
+      timer.close();
       signal?.removeEventListener('abort', onAbort);
     }
   }

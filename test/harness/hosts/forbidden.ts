@@ -8,6 +8,7 @@ import {
   ETHERTYPE,
   type Ethernet,
   ethernet,
+  experimentalOption,
   type Ip,
   neighbourAdvertisement,
   redirect,
@@ -140,18 +141,18 @@ function fromTerminal(options: ForbiddenOptions, family: Family, add: Add): void
       frame: padded(claim, mark),
     }));
   } else {
-    const claim = neighbourAdvertisement(link, ip, stranger.ipv6, terminal.mac);
-    add((mark) => ({
+    // Their mark is an option: a Linux bridge with iptables cuts off what follows an IP packet, and the frame would go unseen.
+    add(({ payload }) => ({
       name: "neighbour advertisement from the terminal of somebody else's address",
       ...common,
-      frame: padded(claim, mark),
+      frame: neighbourAdvertisement(link, ip, stranger.ipv6, terminal.mac, experimentalOption(payload)),
     }));
     const toAll = { source: linkLocalOf(terminal.mac), destination: ALL_NODES.ip };
-    const router = routerAdvertisement({ from: terminal.mac, to: ALL_NODES.mac }, toAll, terminal.mac);
-    add((mark) => ({
+    const all: Ethernet = { from: terminal.mac, to: ALL_NODES.mac };
+    add(({ payload }) => ({
       name: 'router advertisement from the terminal',
       ...common,
-      frame: padded(router, mark),
+      frame: routerAdvertisement(all, toAll, terminal.mac, experimentalOption(payload)),
     }));
   }
 }
@@ -241,7 +242,7 @@ function onTheLink(options: ForbiddenOptions, add: Add): void {
   }
 }
 
-/** Ethernet frames may be longer than the packet in them: the mark of a packet that has no room for one. */
+/** Ethernet frames may be longer than the packet in them: the mark of an ARP packet, which has no room for one. */
 function padded(frame: Buffer, { payload }: Mark): Buffer {
   return Buffer.concat([frame, payload]);
 }

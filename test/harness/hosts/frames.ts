@@ -151,9 +151,21 @@ export function redirect(
   return icmp(link, ip, 137, 0, Buffer.concat([Buffer.alloc(4), ...targets, option]), HOP_LIMIT_ON_LINK);
 }
 
-/** An unsolicited neighbour advertisement: "`target` is at `mac`", overriding what is known. */
-export function neighbourAdvertisement(link: Ethernet, ip: Ip, target: string, mac: string): Buffer {
-  const option = Buffer.concat([Buffer.from([2, 1]), macBytes(mac)]);
+/** An option of neighbour discovery that nobody knows (253 is for experiments, RFC 4727): receivers skip it. At most 2 kB. */
+export function experimentalOption(payload: Buffer): Buffer {
+  const length = Math.ceil((2 + payload.length) / 8);
+  return Buffer.concat([Buffer.from([253, length]), payload, Buffer.alloc(length * 8 - 2 - payload.length)]);
+}
+
+/** An unsolicited neighbour advertisement: "`target` is at `mac`", overriding what is known. `more`: further options. */
+export function neighbourAdvertisement(
+  link: Ethernet,
+  ip: Ip,
+  target: string,
+  mac: string,
+  more: Buffer = Buffer.alloc(0),
+): Buffer {
+  const option = Buffer.concat([Buffer.from([2, 1]), macBytes(mac), more]);
   const body = Buffer.concat([Buffer.from([0x20, 0, 0, 0]), addressBytes(target), option]);
   return icmp(link, ip, 136, 0, body, HOP_LIMIT_ON_LINK);
 }
@@ -165,9 +177,14 @@ export function neighbourSolicitation(link: Ethernet, ip: Ip, target: string, ma
   return icmp(link, ip, 135, 0, body, HOP_LIMIT_ON_LINK);
 }
 
-/** "I am a router." What a terminal must never say. */
-export function routerAdvertisement(link: Ethernet, ip: Ip, mac: string): Buffer {
-  const option = Buffer.concat([Buffer.from([1, 1]), macBytes(mac)]);
+/** "I am a router." What a terminal must never say. `more`: further options. */
+export function routerAdvertisement(
+  link: Ethernet,
+  ip: Ip,
+  mac: string,
+  more: Buffer = Buffer.alloc(0),
+): Buffer {
+  const option = Buffer.concat([Buffer.from([1, 1]), macBytes(mac), more]);
   // Hop limit 64, no flags, lifetime 0 (hosts that hear it take no route from it), times unspecified.
   const body = Buffer.concat([Buffer.from([64, 0]), uint16(0), Buffer.alloc(8), option]);
   return icmp(link, ip, 134, 0, body, HOP_LIMIT_ON_LINK);

@@ -3,9 +3,11 @@
 Sends frames as they are out of an interface: inject.py INTERFACE, in the network namespace it is started in.
 One JSON request a line on standard input: {"id", "frames": [hex], "count", "intervalMs"}: each frame in turn, `count` times over,
 with `intervalMs` between two. The answer comes when all are with the kernel: {"id", "ok": true, "sent", "at"} (at: monotonic ms of
-the last one). Ends with standard input.
+the last one). While the link is away the kernel takes no frames: their places in `frames` are in the answer's "lost".
+Ends with standard input.
 """
 
+import errno
 import json
 import signal
 import socket
@@ -13,6 +15,8 @@ import sys
 import time
 
 MAX_FRAMES = 100_000
+# What the kernel says while the carrier is away: the queue is full, or the interface is down.
+LINK_AWAY = (errno.ENOBUFS, errno.ENETDOWN)
 
 
 def send(sock, frames, count=1, intervalMs=0, **_):
@@ -21,13 +25,19 @@ def send(sock, frames, count=1, intervalMs=0, **_):
         raise ValueError(f"more than {MAX_FRAMES} frames in one request")
     raw = [bytes.fromhex(frame) for frame in frames]
     first = True
+    lost = []
     for _round in range(count):
-        for frame in raw:
+        for place, frame in enumerate(raw):
             if not first and intervalMs > 0:
                 time.sleep(intervalMs / 1000)
             first = False
-            sock.send(frame)
-    return {"sent": len(raw) * count, "at": time.clock_gettime(time.CLOCK_MONOTONIC) * 1000}
+            try:
+                sock.send(frame)
+            except OSError as error:
+                if error.errno not in LINK_AWAY:
+                    raise
+                lost.append(place)
+    return {"sent": len(raw) * count - len(lost), "lost": lost, "at": time.clock_gettime(time.CLOCK_MONOTONIC) * 1000}
 
 
 def main(interface):

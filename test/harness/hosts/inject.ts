@@ -6,7 +6,7 @@ import { sourceFile } from '../../lab/project.js';
 import type { Host } from './host.js';
 import type { JsonLines } from './json-lines.js';
 
-const answerSchema = z.object({ sent: z.number(), at: z.number() });
+const answerSchema = z.object({ sent: z.number(), lost: z.array(z.number()), at: z.number() });
 
 export class Injector {
   readonly host: Host;
@@ -17,15 +17,18 @@ export class Injector {
     this.#program = program;
   }
 
-  /** Sends frames in order, `count` times over, `intervalMs` apart. Returns when the last is with the kernel: its time, monotonic ms. */
+  /**
+   * Sends frames in order, `count` times over, `intervalMs` apart. Returns when the last is with the kernel: its time, monotonic ms, and the
+   * places in `frames` of those that the kernel did not take because the link was away.
+   */
   async send(
     frames: readonly Buffer[],
     { count = 1, intervalMs = 0 }: { readonly count?: number; readonly intervalMs?: number } = {},
-  ): Promise<number> {
+  ): Promise<{ readonly at: number; readonly lost: readonly number[] }> {
     const hex = frames.map((frame) => frame.toString('hex'));
     const timeoutMs = 30_000 + frames.length * count * intervalMs;
     const request = { do: 'send', frames: hex, count, intervalMs };
-    return (await this.#program.request(request, answerSchema, timeoutMs)).at;
+    return this.#program.request(request, answerSchema, timeoutMs);
   }
 
   /** May be called twice. */

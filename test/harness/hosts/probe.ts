@@ -4,6 +4,7 @@
  */
 import { createSocket, type Socket } from 'node:dgram';
 import { familyOf } from '../../../shared/firewall/terminal.js';
+import { realClock, sleep } from '../../../shared/runtime/clock.js';
 import { monotonicMs } from './clock.js';
 import type { ProbeReport } from './traffic-protocol.js';
 
@@ -127,7 +128,7 @@ export class Probe {
     clearInterval(this.#ticks);
     const deadline = monotonicMs() + UNDERWAY_MS;
     while (!this.#log.complete && monotonicMs() < deadline) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await sleep(realClock, 5);
     }
     this.#stoppedAt ??= monotonicMs();
   }

@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { z } from 'zod';
+import { messageOf } from '../../../shared/runtime/message-of.js';
 import { monotonicMs } from './clock.js';
 import { Exchange } from './exchange.js';
 import { Probe } from './probe.js';
@@ -126,7 +127,7 @@ async function answer(line: string): Promise<void> {
     id = z.looseObject({ id: z.number() }).parse(message).id;
     result = { ok: true, ...(await obey(commandSchema.parse(message))) };
   } catch (error) {
-    result = { ok: false, error: error instanceof Error ? error.message : String(error) };
+    result = { ok: false, error: messageOf(error) };
   }
   process.stdout.write(`${JSON.stringify({ id, ...result })}\n`);
 }
