@@ -24,6 +24,8 @@ const STAMP = join(DIST, '.built.json');
 const SOURCE_FOLDERS = ['shared', 'controller-app', 'edge-agent', 'test', 'scripts'];
 const MIN_NODE = 20;
 const LOG_LINES = 30;
+/** As a shell says of a program that Ctrl-C ended. */
+export const INTERRUPTED = 130;
 
 /** What a lab is made of, as Debian 12 names it. */
 const PACKAGES = [
@@ -148,6 +150,7 @@ async function buildImage() {
   const program = join(DIST, 'scripts', 'image.js');
   if (!existsSync(program)) return;
   const code = await runProgram(process.execPath, [program], { stdio: ['ignore', 'ignore', 2] });
+  checkInterrupted();
   if (code !== 0) throw new SetupError("the firewall's image could not be built: see above", code);
 }
 
@@ -157,6 +160,7 @@ async function logged(file, args, logName, options = {}) {
   const path = join(CACHE, logName);
   const log = openSync(path, 'w');
   const code = await runProgram(file, args, { cwd: ROOT, ...options, stdio: ['ignore', log, log] });
+  checkInterrupted();
   if (code === 0) return;
   const tail = readFileSync(path, 'utf8').trimEnd().split('\n').slice(-LOG_LINES).join('\n');
   throw new SetupError(`${file} ${args.join(' ')} failed (exit code ${code}). The end of ${path}:\n${tail}`);
@@ -186,6 +190,11 @@ function missing(file, error) {
 }
 
 let asked = false;
+
+/** What was interrupted did not fail: there is nothing to put right. */
+function checkInterrupted() {
+  if (asked) throw new SetupError('set-up was interrupted: the next run goes on where it ended', INTERRUPTED);
+}
 
 /** Was this process asked to end (Ctrl-C, SIGTERM) while a program ran? Then nothing more should be started. */
 export function interrupted() {
