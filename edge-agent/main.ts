@@ -6,6 +6,7 @@ import { Command } from 'commander';
 import { serveDomain } from '../shared/channel/index.js';
 import { Lifetime, untilStopped } from '../shared/runtime/lifetime.js';
 import { createLog } from '../shared/runtime/log.js';
+import { messageOf } from '../shared/runtime/message-of.js';
 import { loadYaml } from '../shared/runtime/yaml-config.js';
 import { type AgentConfig, agentConfigSchema } from './config.js';
 import { EdgeDomain } from './domain/edge-domain.js';
@@ -55,6 +56,6 @@ const program = new Command('paguro-agent')
   });
 
 program.parseAsync().catch((error: unknown) => {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.stderr.write(`${messageOf(error)}\n`);
   process.exitCode = 1;
 });

@@ -51,7 +51,14 @@ async function test(args) {
   // One after another, each in a run of its own: a lab that hangs does not take the others' results along.
   for (const file of e2e) {
     if (interrupted()) break;
-    results.push(await runTests([file], { jobs: 1, timeoutSeconds: E2E_FILE_SECONDS, options, allowedSkips: ALLOWED_SKIPS }));
+    results.push(
+      await runTests([file], {
+        jobs: 1,
+        timeoutSeconds: E2E_FILE_SECONDS,
+        options,
+        allowedSkips: ALLOWED_SKIPS,
+      }),
+    );
   }
   const code = sumUp(results);
   return interrupted() ? INTERRUPTED : code;

@@ -21,8 +21,8 @@ import {
   firewallStateSchema,
   type Snapshot,
 } from '../../shared/firewall/state.js';
-import { CommandError } from '../../shared/runtime/command.js';
 import type { Log } from '../../shared/runtime/log.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
 import type { InstanceRuntime } from '../runtime/runtime.js';
 import type { Wiring } from '../wiring/wiring.js';
 import { Instance } from './instance.js';
@@ -159,7 +159,7 @@ export class EdgeDomain implements Domain {
     const instances = all.map(({ id, role }) => ({ ...id, role }));
     const checks = await Promise.allSettled([this.options.runtime.check(), this.options.wiring.check()]);
     const problems = [
-      ...checks.flatMap((check) => (check.status === 'rejected' ? [textOf(check.reason)] : [])),
+      ...checks.flatMap((check) => (check.status === 'rejected' ? [messageOf(check.reason)] : [])),
       ...all.flatMap(({ id, broken }) =>
         broken === undefined ? [] : [`the instance of ${id.terminal} (epoch ${id.epoch}): ${broken}`],
       ),
@@ -266,10 +266,5 @@ function valid<S extends z.ZodType>(schema: S, value: unknown, what: string): z.
 
 function asDomainError(error: unknown): DomainError {
   if (error instanceof DomainError) return error;
-  const message = error instanceof CommandError || error instanceof Error ? error.message : String(error);
-  return new DomainError('refused', message, { cause: error });
-}
-
-function textOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  return new DomainError('refused', messageOf(error), { cause: error });
 }

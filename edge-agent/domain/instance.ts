@@ -4,6 +4,7 @@
  * Roles:  standby -> active -> draining, and retired from each of them. Calls come one after another: the domain queues them.
  * Who closes what: the instance owns compartment, wires, event stream, timers and change log; `close` ends them all.
  */
+import { ChangeLog } from '../../shared/domain/change-log.js';
 import { DomainError, type Ends, type InstanceId, type Role } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import type { Change, Delta, FirewallState, RuleCounter, Snapshot } from '../../shared/firewall/state.js';
@@ -16,7 +17,6 @@ import { applyRuleset, applyStop, readCounters } from '../iptables/apply.js';
 import { setGate } from '../iptables/gate.js';
 import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
 import type { Wires, Wiring } from '../wiring/wiring.js';
-import { ChangeLog } from './change-log.js';
 import { ConnectionMirror } from './connection-mirror.js';
 import { withDeadline } from './timer.js';
 

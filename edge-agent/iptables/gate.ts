@@ -5,6 +5,7 @@
 import { open } from 'node:fs/promises';
 import { DomainError } from '../../shared/domain/domain.js';
 import type { Family, Terminal } from '../../shared/firewall/terminal.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
 import type { Compartment } from '../runtime/runtime.js';
 import { GATES } from './render.js';
 
@@ -34,7 +35,7 @@ async function setList(
   } catch (error) {
     throw new DomainError(
       'refused',
-      `the firewall's gate could not be ${isOpen ? 'opened' : 'closed'}: ${error instanceof Error ? error.message : String(error)}; look whether the kernel has xt_recent`,
+      `the firewall's gate could not be ${isOpen ? 'opened' : 'closed'}: ${messageOf(error)}; look whether the kernel has xt_recent`,
       { cause: error },
     );
   }

@@ -7,12 +7,12 @@ import t from 'tap';
 import { additionOf, batchOf, deletionOf, updateOf } from '../../edge-agent/conntrack/entry.js';
 import { isListening } from '../../edge-agent/conntrack/events.js';
 import { ownAddresses, parseDump, parseEvent } from '../../edge-agent/conntrack/parse.js';
-import { ChangeLog } from '../../edge-agent/domain/change-log.js';
 import { ConnectionMirror } from '../../edge-agent/domain/connection-mirror.js';
 import { parseCounters } from '../../edge-agent/iptables/counters.js';
 import { renderStop, renderTable } from '../../edge-agent/iptables/render.js';
 import { imageHash, PACKAGES } from '../../edge-agent/runtime/docker/recipe.js';
 import { parseStanzas } from '../../scripts/image.js';
+import { ChangeLog } from '../../shared/domain/change-log.js';
 import { type Connection, connectionKey, connectionSchema } from '../../shared/firewall/connection.js';
 import { policySchema } from '../../shared/firewall/policy.js';
 import type { Change, Delta } from '../../shared/firewall/state.js';
@@ -429,7 +429,7 @@ t.test('the log of changes', async (t) => {
     return all;
   };
   await t.test('numbers and keeps the last', async (t) => {
-    const log = new ChangeLog(4);
+    const log = new ChangeLog(0, 4);
     log.append([1, 2, 3, 4, 5, 6].map(change));
     t.same(
       (await read(log, 2, 4)).map(({ sequence }) => sequence),

@@ -4,11 +4,11 @@
  */
 import t from 'tap';
 import { AdoptionSet } from '../../controller-app/domains/openflow-ct/adoption-set.js';
-import { ChangeLog } from '../../controller-app/domains/openflow-ct/change-log.js';
 import { ConnectionTable } from '../../controller-app/domains/openflow-ct/connection-table.js';
 import { type FirewallHost, OpenFlowCtDomain } from '../../controller-app/domains/openflow-ct/index.js';
 import { type Observation, observe } from '../../controller-app/domains/openflow-ct/observation.js';
 import { type Kind, MARK, packCookie, type Rule } from '../../controller-app/pipeline/index.js';
+import { ChangeLog } from '../../shared/domain/change-log.js';
 import { DomainError, dpid } from '../../shared/domain/domain.js';
 import { type Connection, connectionKey, type Opener } from '../../shared/firewall/connection.js';
 import { policySchema } from '../../shared/firewall/policy.js';
@@ -269,14 +269,14 @@ t.test('changes: from any remembered number on, in order, bounded', async (t) =>
     return numbers;
   };
   const waiting = read(10);
-  for (const key of ['a', 'b', 'c']) log.append({ kind: 'ended', key });
-  log.close();
+  for (const key of ['a', 'b', 'c']) log.append([{ kind: 'ended', key }]);
+  log.end();
   t.same(await waiting, [11, 12, 13]);
   t.same(await read(12), [13]);
   await t.rejects(read(9), { code: 'changes-lost' }, 'before the beginning');
   await t.rejects(read(14), { code: 'changes-lost' }, 'after the end');
   const small = new ChangeLog(0, 4);
-  for (let index = 0; index < 9; index++) small.append({ kind: 'ended', key: `${index}` });
+  for (let index = 0; index < 9; index++) small.append([{ kind: 'ended', key: `${index}` }]);
   const first = small.follow(5, new AbortController().signal);
   t.same(
     (await first.next()).value?.map(({ sequence }: Delta) => sequence),

@@ -25,6 +25,7 @@ import {
 } from '../../../shared/firewall/state.js';
 import type { Clock, Timer } from '../../../shared/runtime/clock.js';
 import type { Log } from '../../../shared/runtime/log.js';
+import { messageOf } from '../../../shared/runtime/message-of.js';
 import type { PacketIn } from '../../core/plugin.js';
 import { PolicyTooLargeError, unpackCookie } from '../../pipeline/index.js';
 import type { FirewallHost } from './host.js';
@@ -111,7 +112,7 @@ export class OpenFlowCtDomain implements Domain {
         if (!known) await this.#undo(held.instance);
         throw error;
       }
-      known?.instance.log.close();
+      known?.instance.log.end();
       firewalls.epoch = epoch;
       firewalls.instances.set(epoch, held);
       this.#byNumber.set(held.instance.parts.number, held.instance);
@@ -198,7 +199,7 @@ export class OpenFlowCtDomain implements Domain {
     for (const { instances } of this.#terminals.values()) {
       for (const held of instances.values()) {
         closeTimers(held);
-        held.instance.log.close();
+        held.instance.log.end();
       }
     }
   }
@@ -374,8 +375,4 @@ function closeTimers(held: Held): void {
   held.lease?.close();
   held.drainEnd?.close();
   held.generation?.close();
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

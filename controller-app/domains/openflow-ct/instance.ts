@@ -2,6 +2,7 @@
  * One terminal's firewall in the switch: what it means (policy, connections), and the rules that this comes to. The domain calls it one
  * call after another; copies of packets and the tick come in between, and change nothing in the switch by themselves.
  */
+import { ChangeLog } from '../../../shared/domain/change-log.js';
 import type { Dpid, InstanceId, Role } from '../../../shared/domain/domain.js';
 import { connectionKey } from '../../../shared/firewall/connection.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
@@ -19,7 +20,6 @@ import {
   type Rule,
 } from '../../pipeline/index.js';
 import { AdoptionSet } from './adoption-set.js';
-import { ChangeLog } from './change-log.js';
 import { ConnectionTable } from './connection-table.js';
 import { PolicyCounters, policyCounts } from './counters.js';
 import type { FirewallHost } from './host.js';
@@ -91,7 +91,7 @@ export class Instance {
   async remove(): Promise<void> {
     const { host, dpid, number } = this.parts;
     this.#role = 'retired';
-    this.log.close();
+    this.log.end();
     await host.setGroups(dpid, this.#noRules());
     if (host.connected(dpid)) await host.flushZone(dpid, number);
   }
@@ -119,7 +119,7 @@ export class Instance {
       const changed =
         change.kind === 'ended' ? this.#adoption.end(key) : this.#adoption.put(change.connection, now);
       if (!changed) continue;
-      this.log.append(change);
+      this.log.append([change]);
     }
     if (this.#adoption.stale) await this.#setRules();
   }
@@ -138,7 +138,7 @@ export class Instance {
     }
     this.#counters.fold(policy);
     if (this.#hasPolicyRules()) this.#counters.begin(await this.#policyCounts());
-    this.log.append({ kind: 'policy', policy });
+    this.log.append([{ kind: 'policy', policy }]);
   }
 
   /** Admits, from now on or again. */
@@ -197,7 +197,7 @@ export class Instance {
       },
       now,
     );
-    if (changed) this.log.append({ kind: 'connection', connection: changed });
+    if (changed) this.log.append([{ kind: 'connection', connection: changed }]);
   }
 
   /** Forgets what is over. Returns whether rules of adoption have to go: `setAdoption` does it. */
@@ -206,7 +206,7 @@ export class Instance {
     const now = this.parts.now();
     const idle = this.#table.expire(now);
     const ended = this.#adoption.sweep(now, (key) => this.#table.get(key) !== undefined);
-    for (const key of [...idle, ...ended]) this.log.append({ kind: 'ended', key });
+    this.log.append([...idle, ...ended].map((key) => ({ kind: 'ended', key })));
     return this.#adoption.stale;
   }
 

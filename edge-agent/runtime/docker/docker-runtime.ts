@@ -11,6 +11,7 @@ import { DomainError, type InstanceId } from '../../../shared/domain/domain.js';
 import { DEFAULT_IDLE_TIMES } from '../../../shared/firewall/timeouts.js';
 import { CommandError, run } from '../../../shared/runtime/command.js';
 import type { Log } from '../../../shared/runtime/log.js';
+import { messageOf } from '../../../shared/runtime/message-of.js';
 import type { Compartment, InstanceRuntime } from '../runtime.js';
 import { isNotFound, provideImage, statusOf } from './image.js';
 
@@ -167,7 +168,7 @@ export class DockerRuntime implements InstanceRuntime {
   /** Docker's errors in words that say what to do. */
   #explain(error: unknown): DomainError {
     if (error instanceof DomainError) return error;
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     if (statusOf(error) === undefined) {
       return new DomainError(
         'not-ready',

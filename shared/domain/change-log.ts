@@ -1,8 +1,8 @@
 /**
  * The numbered changes of one instance: the last of them are kept for whoever follows.
  */
-import { DomainError } from '../../shared/domain/domain.js';
-import type { Change, Delta } from '../../shared/firewall/state.js';
+import type { Change, Delta } from '../firewall/state.js';
+import { DomainError } from './domain.js';
 
 /** How far back a follower may fall. */
 export const CHANGES_KEPT = 65_536;
@@ -13,10 +13,19 @@ export class ChangeLog {
   /** A ring: the change with sequence s is at s modulo its size. */
   readonly #ring: Delta[] = [];
   readonly #waiting = new Set<() => void>();
-  #sequence = 0;
+  /** The sequence of the last change before the log begins. */
+  readonly #before: number;
+  #sequence: number;
   #ended: { readonly error?: DomainError } | undefined;
 
-  constructor(private readonly kept: number = CHANGES_KEPT) {}
+  /** `before`: the sequence of the last change before the first; `kept`: how many are remembered. */
+  constructor(
+    before = 0,
+    private readonly kept: number = CHANGES_KEPT,
+  ) {
+    this.#before = before;
+    this.#sequence = before;
+  }
 
   /** The number of the last change. */
   get sequence(): number {
@@ -57,7 +66,7 @@ export class ChangeLog {
   }
 
   #after(from: number): readonly Delta[] {
-    const oldest = Math.max(1, this.#sequence - this.kept + 1);
+    const oldest = Math.max(this.#before + 1, this.#sequence - this.kept + 1);
     if (from > this.#sequence || from < oldest - 1) {
       throw new DomainError(
         'changes-lost',
