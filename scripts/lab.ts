@@ -19,6 +19,11 @@ import {
 } from '../test/lab/index.js';
 import { exitCode, reExecuteInLab } from '../test/lab/launch.js';
 
+const USAGE = `A lab by hand: private namespaces with, if wanted, their own Open vSwitch and Docker; gone when the program ends.
+
+  node dist/scripts/lab.js [--ovs] [--docker] [PROGRAM ARGUMENT…]   a program (a shell, unless named) in a new lab
+  node dist/scripts/lab.js --list                                 the labs that run now`;
+
 function list(): number {
   for (const { id, folder, apiSocket } of liveLabs())
     console.log(`${id}  folder ${folder}  API ${apiSocket}`);
@@ -47,9 +52,16 @@ try {
   const first = args.findIndex((arg) => !arg.startsWith('-'));
   const { values } = parseArgs({
     args: first < 0 ? args : args.slice(0, first),
-    options: { ovs: { type: 'boolean' }, docker: { type: 'boolean' }, list: { type: 'boolean' } },
+    options: {
+      ovs: { type: 'boolean' },
+      docker: { type: 'boolean' },
+      list: { type: 'boolean' },
+      help: { type: 'boolean', short: 'h' },
+    },
   });
-  if (values.list) {
+  if (values.help) {
+    console.log(USAGE);
+  } else if (values.list) {
     process.exitCode = list();
   } else {
     if (!insideLab()) reExecuteInLab();
@@ -60,5 +72,6 @@ try {
   }
 } catch (error) {
   console.error(`lab: ${messageOf(error)}`);
+  if (error instanceof TypeError) console.error(USAGE);
   process.exit(1);
 }

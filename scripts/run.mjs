@@ -3,14 +3,14 @@
  * because on a fresh clone there are none yet. Standard output belongs to the program; what set-up does is told on standard error.
  */
 import { existsSync, readdirSync } from 'node:fs';
-import { basename, join, relative, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { INTERRUPTED, interrupted, ROOT, runProgram, SetupError, setUp } from './setup.mjs';
 import { runTests, sumUp } from './test-report.mjs';
 
 const USAGE = 'usage: node scripts/run.mjs demo|test|setup [ARGUMENT…]';
 /** tap stops a file after this. Unit files are pure or use loopback; end-to-end files run whole handovers. */
 const UNIT_FILE_SECONDS = 120;
-const E2E_FILE_SECONDS = 480;
+const E2E_FILE_SECONDS = 240;
 /** End-to-end tests that may be skipped: name → reason. Any other that is skipped counts as failed. */
 const ALLOWED_SKIPS = {};
 
@@ -39,7 +39,7 @@ function sourceOfTest(arg) {
   const path = relative(ROOT, resolve(arg))
     .replace(/^dist\//, '')
     .replace(/\.js$/, '.ts');
-  if (!existsSync(join(ROOT, path))) throw new SetupError(`no such test: ${arg} (${basename(path)})`);
+  if (!existsSync(join(ROOT, path))) throw new SetupError(`no such test: ${arg}. See test/unit and test/e2e`);
   return path;
 }
 

@@ -4,6 +4,8 @@
  */
 import { spawn } from 'node:child_process';
 import {
+  accessSync,
+  constants,
   existsSync,
   mkdirSync,
   openSync,
@@ -63,6 +65,7 @@ function checkMachine(lab) {
       `Node.js ${MIN_NODE} or newer is needed, this is ${process.version}: install a newer one`,
     );
   }
+  checkWritable();
   if (!lab) return;
   if (process.platform !== 'linux') {
     throw new SetupError(
@@ -71,6 +74,17 @@ function checkMachine(lab) {
   }
   if (process.getuid() !== 0) {
     throw new SetupError('a lab makes network namespaces of its own and needs root: run this with sudo');
+  }
+}
+
+/** Modules, compiled programs and tap's results are put into the project's folder. */
+function checkWritable() {
+  try {
+    accessSync(ROOT, constants.W_OK);
+  } catch {
+    throw new SetupError(
+      `${ROOT} is not yours to write to: clone the project anew as this user, or use sudo`,
+    );
   }
 }
 

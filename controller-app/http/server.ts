@@ -81,6 +81,13 @@ function createApi(
 ): FastifyInstance {
   const app = fastify({
     bodyLimit: MAX_REQUEST_BYTES,
+    // Of paths that are not decodable or have too long a name in them: no handler sees those.
+    frameworkErrors: (_error, _request, reply) => {
+      const told = new ApiError('invalid', 'the path is garbled, or the name in it too long');
+      const body = JSON.stringify({ code: told.code, message: told.message });
+      reply.hijack();
+      reply.raw.writeHead(httpStatusOf(told), { 'content-type': 'application/json' }).end(body);
+    },
     requestTimeout: REQUEST_TIMEOUT_MS,
     forceCloseConnections: true,
     routerOptions: { maxParamLength: 64 },

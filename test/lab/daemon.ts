@@ -49,6 +49,9 @@ export async function startDaemon(
     await waitFor(
       `${file} is ready`,
       async () => {
+        if (daemon.missing()) {
+          throw new LabError('missing-program', `${file} is not installed: run "npm run setup"`);
+        }
         if (!daemon.running()) throw failed('ended as soon as it was started');
         return await ready();
       },
@@ -63,12 +66,12 @@ export async function startDaemon(
   }
 }
 
-function own(child: ChildProcess, logFile: string): Daemon {
+function own(child: ChildProcess, logFile: string): Daemon & { missing(): boolean } {
   let running = true;
-  let problem = '';
+  let missing = false;
   const ended = new Promise<void>((resolve) => {
     child.once('error', (error) => {
-      problem = error.message;
+      missing = 'code' in error && error.code === 'ENOENT';
       running = false;
       resolve();
     });
@@ -81,7 +84,8 @@ function own(child: ChildProcess, logFile: string): Daemon {
     pid: child.pid ?? 0,
     logFile,
     ended,
-    running: () => running && problem === '',
+    running: () => running,
+    missing: () => missing,
     close: async () => {
       if (!running) return ended;
       child.kill('SIGTERM');

@@ -90,6 +90,7 @@ t.test('failures keep their code and say what to do', async (t) => {
   const { fake, tcp, port } = await start(t);
   await t.rejects(tcp.state('nobody'), { name: 'ApiError', code: 'unknown-terminal', message: /nobody/ });
   await t.rejects(tcp.state('../status'), { code: 'unknown-terminal' });
+  await t.rejects(tcp.state('a'.repeat(500)), { code: 'invalid', message: /too long/ });
   await t.rejects(tcp.handover('alice', { to: 'mars' }), { code: 'unknown-domain' });
   fake.failure = new DomainError('unreachable', 'edge-1 is not connected: start its agent');
   await t.rejects(tcp.state('alice'), {

@@ -26,7 +26,9 @@ export interface CaptureOptions {
 const MAX_STDERR_BYTES = 64 * 1024;
 const START_MS = 10_000;
 const FLUSH_MS = 5_000;
-const READ_BUFFER_KIB = '8192';
+const READ_BUFFER_KIB = '16384';
+/** Whole frames of an ordinary link. Without a bound each takes 256 KiB of the buffer, which then holds 64. */
+const SNAPSHOT_BYTES = '2048';
 
 export class Capture {
   readonly host: Host;
@@ -168,7 +170,7 @@ export class Capture {
 /** Starts tcpdump at a host's interface; when the call returns, every later frame is seen. */
 export async function startCapture(host: Host, options: CaptureOptions = {}): Promise<Capture> {
   const args = [
-    ...['-i', host.interface, '-n', '-s', '0', '-B', READ_BUFFER_KIB, '--immediate-mode', '-U', '-w', '-'],
+    ...['-i', host.interface, '-n', '-s', SNAPSHOT_BYTES, '-B', READ_BUFFER_KIB, '--immediate-mode', '-U', '-w', '-'],
     // It would drop to a user of its own, which may not be there.
     ...['-Z', 'root', ...(options.filter ?? [])],
   ];
