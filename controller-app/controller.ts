@@ -7,6 +7,7 @@ import type { Domain, Dpid } from '../shared/domain/domain.js';
 import { realClock } from '../shared/runtime/clock.js';
 import { Lifetime } from '../shared/runtime/lifetime.js';
 import type { Log } from '../shared/runtime/log.js';
+import { messageOf } from '../shared/runtime/message-of.js';
 import { projectVersion } from '../shared/runtime/project-root.js';
 import type { ControllerConfig } from './config.js';
 import { Core } from './core/host.js';
@@ -120,7 +121,11 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
         onTransfer: (transfer) => transfers.add(transfer),
         onConnection: (connected) => {
           log.info({ domain: domain.name, connected }, 'agent');
-          if (connected) placement.reconsider();
+          if (!connected) return;
+          placement.reconsider();
+          coordinator.sweep(domain.name).catch((error: unknown) => {
+            log.warn({ domain: domain.name, error: messageOf(error) }, 'not looked through');
+          });
         },
       });
       domains.set(domain.name, lifetime.own(domain.name, remote));
@@ -134,10 +139,12 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       steering: firewall.steering,
       firewalls: config.terminals,
       timings: config.timings,
+      firstEpoch: Math.floor(clock.now() / 1000),
       transfers,
       log,
       now,
       onEvent: publish,
+      onLost: (terminal) => placement.attached(terminal, []),
     }),
   );
   const placement = lifetime.own(

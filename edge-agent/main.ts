@@ -10,35 +10,38 @@ import { messageOf } from '../shared/runtime/message-of.js';
 import { loadYaml } from '../shared/runtime/yaml-config.js';
 import { type AgentConfig, agentConfigSchema } from './config.js';
 import { EdgeDomain } from './domain/edge-domain.js';
+import { lockName } from './name-lock.js';
 import { DockerRuntime } from './runtime/docker/docker-runtime.js';
 import { VethWiring } from './wiring/veth/veth-wiring.js';
 
 async function start(config: AgentConfig): Promise<number> {
   const log = createLog(`paguro-agent ${config.name}`);
   const lifetime = new Lifetime();
-  const domain = lifetime.own(
-    'the edge domain',
-    await EdgeDomain.start({
-      name: config.name,
-      runtime: new DockerRuntime({
-        agent: config.name,
-        socketPath: config.docker.socket,
-        cacheDirectory: config.docker.cache,
-        image: config.docker.image,
-        log,
-      }),
-      wiring: new VethWiring({
-        agent: config.name,
-        bridge: config.bridge,
-        database: config.ovsDatabase,
-        log,
-      }),
-      log,
-      maxLeaseMs: config.lease.maxMs,
-      maxDrainMs: config.drain.maxMs,
-    }),
-  );
+  // Before anything of this name is looked at, let alone removed.
+  lifetime.own('the lock of the name', await lockName(config.name));
   try {
+    const domain = lifetime.own(
+      'the edge domain',
+      await EdgeDomain.start({
+        name: config.name,
+        runtime: new DockerRuntime({
+          agent: config.name,
+          socketPath: config.docker.socket,
+          cacheDirectory: config.docker.cache,
+          image: config.docker.image,
+          log,
+        }),
+        wiring: new VethWiring({
+          agent: config.name,
+          bridge: config.bridge,
+          database: config.ovsDatabase,
+          log,
+        }),
+        log,
+        maxLeaseMs: config.lease.maxMs,
+        maxDrainMs: config.drain.maxMs,
+      }),
+    );
     lifetime.own('the channel', serveDomain({ url: config.controller, domain, log }));
   } catch (error) {
     await lifetime.close();

@@ -11,15 +11,9 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { ApiEvent, HandoverReport } from '../../shared/api/schema.js';
-import {
-  type Domain,
-  DomainError,
-  type DomainErrorCode,
-  type Ends,
-  type InstanceId,
-} from '../../shared/domain/domain.js';
+import { type Domain, DomainError, type Ends, type InstanceId } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
-import { epoch, type FirewallState } from '../../shared/firewall/state.js';
+import type { Epoch, FirewallState } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
 import { realClock, sleep } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
@@ -44,11 +38,18 @@ export interface CoordinatorOptions {
   readonly steering: HandoverSteering;
   readonly firewalls: readonly { readonly terminal: Terminal; readonly policy: Policy }[];
   readonly timings: { readonly drainMs: number; readonly leaseMs: number };
+  /**
+   * Epochs begin here. A controller that has been restarted must begin after all that an earlier one used: domains would take the new
+   * ones for repetitions.
+   */
+  readonly firstEpoch: number;
   readonly transfers: TransferMeter;
   readonly log: Log;
   /** Monotonic ms. */
   readonly now: () => number;
   readonly onEvent: (event: ApiEvent) => void;
+  /** The terminal's active instance is there no more: it needs another. */
+  readonly onLost: (terminal: string) => void;
 }
 
 export interface HandoverOrder {
@@ -74,7 +75,6 @@ export class HandoverError extends Error {
 const REPEAT_MS = { first: 250, most: 10_000 } as const;
 /** The lease is renewed this many times before it would run out. */
 const RENEWALS_PER_LEASE = 3;
-const GONE: ReadonlySet<DomainErrorCode> = new Set(['no-instance', 'stale-epoch']);
 
 export class Coordinator {
   readonly #records: ReadonlyMap<string, FirewallRecord>;
@@ -84,7 +84,10 @@ export class Coordinator {
 
   constructor(readonly options: CoordinatorOptions) {
     this.#records = new Map(
-      options.firewalls.map(({ terminal, policy }) => [terminal.name, new FirewallRecord(terminal, policy)]),
+      options.firewalls.map(({ terminal, policy }) => [
+        terminal.name,
+        new FirewallRecord(terminal, policy, options.firstEpoch),
+      ]),
     );
     this.#renewals = setInterval(() => this.#renew(), options.timings.leaseMs / RENEWALS_PER_LEASE);
   }
@@ -104,17 +107,10 @@ export class Coordinator {
       if (record.active) return;
       const strays = await this.#strays(record);
       const id = { terminal, epoch: record.nextEpoch() };
-      const empty: FirewallState = {
-        terminal: record.terminal,
-        epoch: epoch(id.epoch),
-        sequence: 0,
-        policy: record.policy,
-        connections: [],
-        counters: [],
-      };
+      const snapshot = (await this.#inherited(record, strays)) ?? nothingYet(record, id.epoch);
       const placed = { domain, id };
       try {
-        await this.options.steering.addPath(id, await domain.prepare(empty, id.epoch));
+        await this.options.steering.addPath(id, await domain.prepare(snapshot, id.epoch));
         await domain.activate(id, this.options.timings.leaseMs);
         await this.options.steering.setActive(id);
       } catch (error) {
@@ -167,6 +163,19 @@ export class Coordinator {
   state(terminal: string): Promise<FirewallState> {
     const { domain, id } = this.#activeOf(this.record(terminal));
     return domain.export(id);
+  }
+
+  /** Removes from a domain what an earlier controller left there, once it is of no use any more: a newer instance is active. */
+  async sweep(domainName: string): Promise<void> {
+    const domain = this.#domain(domainName);
+    const { instances } = await domain.health();
+    for (const { terminal, epoch } of instances) {
+      const record = this.#records.get(terminal);
+      const stray = { domain, id: { terminal, epoch } };
+      const active = record?.active;
+      if (record && (!active || record.handover !== undefined || epoch >= active.id.epoch)) continue;
+      this.#inBackground(() => this.#remove(stray), stray);
+    }
   }
 
   /** Twice is once. What is under way ends first; instances stay as they are. */
@@ -243,6 +252,8 @@ export class Coordinator {
       if (progress.stage === 'preparing' || progress.stage === 'switching') {
         await watch.measure('undo', () => this.#undo(from, to, progress));
       }
+      // It may have failed because the old instance is there no more.
+      void this.#renewLease(record);
     } finally {
       record.handover = undefined;
     }
@@ -305,8 +316,8 @@ export class Coordinator {
     try {
       await domain.retire(id);
     } catch (error) {
-      // Gone, or fenced off for good by a newer instance in that domain: as good as retired.
-      if (!(error instanceof DomainError && GONE.has(error.code))) throw error;
+      // As good as retired.
+      if (!isGone(error)) throw error;
     }
   }
 
@@ -324,12 +335,47 @@ export class Coordinator {
     return strays;
   }
 
-  #renew(): void {
-    for (const { active } of this.#records.values()) {
-      active?.domain
-        .activate(active.id, this.options.timings.leaseMs)
-        .catch((error: unknown) => this.#complain(active, error));
+  /**
+   * The state of an instance that outlived an earlier controller, with the policy that holds now: its connections go on. A switch's instance
+   * is not among them, because its rules are gone by then.
+   */
+  async #inherited(record: FirewallRecord, strays: readonly Placed[]): Promise<FirewallState | undefined> {
+    const latest = strays.toSorted((a, b) => b.id.epoch - a.id.epoch)[0];
+    try {
+      return latest && { ...(await latest.domain.export(latest.id)), policy: record.policy };
+    } catch (error) {
+      if (latest) this.#complain(latest, error);
+      return undefined;
     }
+  }
+
+  #renew(): void {
+    for (const record of this.#records.values()) void this.#renewLease(record);
+  }
+
+  /** Notices also that an instance is there no more: its agent has begun anew, or its container has ended. */
+  async #renewLease(record: FirewallRecord): Promise<void> {
+    const { active } = record;
+    try {
+      await active?.domain.activate(active.id, this.options.timings.leaseMs);
+    } catch (error) {
+      if (!active) return;
+      this.#complain(active, error);
+      if (isGone(error)) await record.enqueue(() => this.#lost(record, active)).catch(() => {});
+    }
+  }
+
+  /** Nothing passes until there is another instance, and its connections are gone with it. */
+  async #lost(record: FirewallRecord, active: Placed): Promise<void> {
+    if (record.active !== active) return;
+    record.active = undefined;
+    const { domain, id } = active;
+    this.options.log.error(
+      { domain: domain.name, ...id },
+      'the firewall is gone: a new one is placed, its connections are lost',
+    );
+    this.#inBackground(() => this.#remove(active), active);
+    this.options.onLost(id.terminal);
   }
 
   /** Repeats a step that must be done, until it is or the coordinator closes. */
@@ -372,4 +418,14 @@ export class Coordinator {
     if (record.active) return record.active;
     throw new HandoverError('no-instance', `${record.terminal.name} has no active firewall yet`);
   }
+}
+
+/** The domain does not have the instance, or has fenced it off for good by a newer one. */
+function isGone(error: unknown): boolean {
+  return error instanceof DomainError && (error.code === 'no-instance' || error.code === 'stale-epoch');
+}
+
+/** The state of a firewall that has not seen a packet. */
+function nothingYet({ terminal, policy }: FirewallRecord, epoch: Epoch): FirewallState {
+  return { terminal, epoch, sequence: 0, policy, connections: [], counters: [] };
 }

@@ -58,12 +58,15 @@ export class FirewallRecord {
   handover: string | undefined;
   /** The end of the queue: whatever happens to one terminal's firewall happens one after another. */
   tail: Promise<unknown> = Promise.resolve();
-  #lastEpoch = 0;
+  #lastEpoch: number;
 
   constructor(
     readonly terminal: Terminal,
     public policy: Policy,
-  ) {}
+    firstEpoch: number,
+  ) {
+    this.#lastEpoch = firstEpoch - 1;
+  }
 
   /** Epochs that a domain has seen, for instance before a restart of the controller: ours come after them. */
   noteEpoch(seen: number): void {

@@ -40,6 +40,8 @@ export interface EdgeDomainOptions {
   readonly standbySeconds?: number;
 }
 
+/** What the controller gives unless configured otherwise. */
+const DEFAULT_LEASE_MS = 10_000;
 const DEFAULT_MAX_LEASE_MS = 60_000;
 const DEFAULT_MAX_DRAIN_MS = 600_000;
 const DEFAULT_STANDBY_SECONDS = 120;
@@ -51,6 +53,8 @@ export class EdgeDomain implements Domain {
   /** The highest epoch of which there was an instance, by terminal. */
   readonly #seen = new Map<string, Epoch>();
   readonly #queue = new KeyedQueue();
+  /** The lease that was given last: new instances are built for it, so that their activation starts no process. */
+  #usualLeaseMs = DEFAULT_LEASE_MS;
   #closing: Promise<void> | undefined;
 
   private constructor(private readonly options: EdgeDomainOptions) {
@@ -96,7 +100,7 @@ export class EdgeDomain implements Domain {
         log: this.options.log,
         enqueue: (act) => this.#enqueue(id.terminal, act),
         standbySeconds: this.options.standbySeconds ?? DEFAULT_STANDBY_SECONDS,
-        gateSeconds: Math.ceil(this.#maxLeaseMs / 1000) + 1,
+        leaseMs: Math.min(this.#usualLeaseMs, this.#maxLeaseMs),
       });
       const instances = this.#instances.get(id.terminal) ?? new Map<Epoch, Instance>();
       this.#instances.set(id.terminal, instances.set(epoch, instance));
@@ -125,6 +129,7 @@ export class EdgeDomain implements Domain {
       for (const older of this.#of(id.terminal)) {
         if (older.id.epoch < id.epoch) await this.#remove(older);
       }
+      this.#usualLeaseMs = leaseMs;
       await instance.activate(Math.min(leaseMs, this.#maxLeaseMs));
     });
   }
@@ -240,7 +245,7 @@ export class EdgeDomain implements Domain {
     if (!instance) {
       throw new DomainError(
         'no-instance',
-        `${this.name} has no instance of ${id.terminal} in epoch ${id.epoch}: prepare one`,
+        `${this.name} has no firewall of ${id.terminal} in epoch ${id.epoch}: it was removed, or the agent has been started again since; place a new one`,
       );
     }
     return instance;

@@ -14,7 +14,7 @@ import { EventStream } from '../conntrack/events.js';
 import { type OwnAddresses, ownAddresses, type ParsedEvent } from '../conntrack/parse.js';
 import { ConnectionTable } from '../conntrack/table.js';
 import { applyRuleset, applyStop, readCounters } from '../iptables/apply.js';
-import { setGate } from '../iptables/gate.js';
+import { gateSeconds, setGate } from '../iptables/gate.js';
 import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
 import type { Wires, Wiring } from '../wiring/wiring.js';
 import { ConnectionMirror } from './connection-mirror.js';
@@ -28,8 +28,8 @@ export interface InstanceParts {
   readonly enqueue: (act: () => Promise<void>) => void;
   /** The least time that loaded entries begin with. */
   readonly standbySeconds: number;
-  /** The longest lease: without renewal the kernel itself admits nothing new after it. */
-  readonly gateSeconds: number;
+  /** The lease that is to be expected, in ms: activation with another one renders the rules anew. */
+  readonly leaseMs: number;
 }
 
 /** How often the stream of events may break and be mended before the instance gives up reporting changes. */
@@ -48,6 +48,8 @@ export class Instance {
   readonly #mirror: ConnectionMirror;
   readonly #changes = new ChangeLog();
   #policy: Policy;
+  /** What the rules in the compartment say of the gate. */
+  #gateSeconds: number;
   /** The last change of the instance that this one was prepared from. */
   #applied: number;
   #stream: EventStream | undefined;
@@ -67,6 +69,7 @@ export class Instance {
   ) {
     this.ends = wires.ends;
     this.#policy = snapshot.policy;
+    this.#gateSeconds = gateSeconds(parts.leaseMs);
     this.#applied = snapshot.sequence;
     this.#own = ownAddresses(terminal);
     this.#table = new ConnectionTable(compartment, this.#own, parts.standbySeconds);
@@ -157,7 +160,10 @@ export class Instance {
     this.#changes.append([{ kind: 'policy', policy }]);
   }
 
-  /** Starts no process: rules and connections are in already, and only the gate opens. */
+  /**
+   * Starts no process: rules and connections are in already, and only the gate opens. A lease of another length than the rules were
+   * made for is the exception: what the kernel counts to is part of them.
+   */
   async activate(leaseMs: number): Promise<void> {
     this.#mustWork();
     if (this.role === 'draining') {
@@ -166,6 +172,7 @@ export class Instance {
         `the instance of epoch ${this.id.epoch} drains already: prepare one of a new epoch`,
       );
     }
+    await this.#setGateSeconds(gateSeconds(leaseMs));
     await setGate(this.compartment, this.terminal, true);
     this.role = 'active';
     clearTimeout(this.#lease);
@@ -203,9 +210,12 @@ export class Instance {
     return this.#changes.follow(fromSequence, signal);
   }
 
-  /** Removes everything: what can't be removed does not keep the rest. May be called twice. */
+  /** Removes everything: what can't be removed does not keep the rest. May be called twice, and again when it failed. */
   close(): Promise<void> {
-    this.#closing ??= this.#close();
+    this.#closing ??= this.#close().catch((error: unknown) => {
+      this.#closing = undefined;
+      throw error;
+    });
     return this.#closing;
   }
 
@@ -219,12 +229,25 @@ export class Instance {
     if (failed) throw failed.reason;
   }
 
+  async #setGateSeconds(seconds: number): Promise<void> {
+    if (seconds === this.#gateSeconds) return;
+    const before = this.#gateSeconds;
+    this.#gateSeconds = seconds;
+    try {
+      await this.#applyRules(await readCounters(this.compartment, this.#policy));
+    } catch (error) {
+      // Whatever the rules say now, the next activation renders them again.
+      this.#gateSeconds = before;
+      throw error;
+    }
+  }
+
   #applyRules(counters: readonly RuleCounter[]): Promise<void> {
     return applyRuleset(this.compartment, {
       terminal: this.terminal,
       policy: this.#policy,
       counters,
-      gateSeconds: this.parts.gateSeconds,
+      gateSeconds: this.#gateSeconds,
     });
   }
 

@@ -9,6 +9,11 @@ import { messageOf } from '../../shared/runtime/message-of.js';
 import type { Compartment } from '../runtime/runtime.js';
 import { GATES } from './render.js';
 
+/** The kernel counts whole seconds; the one more leaves the end of a lease to the agent, as long as there is one. */
+export function gateSeconds(leaseMs: number): number {
+  return Math.ceil(leaseMs / 1000) + 1;
+}
+
 /** Opens the gate for the seconds that the rules say, or closes it; the rules must be in place. May be repeated. Fails with `refused`. */
 export async function setGate(compartment: Compartment, terminal: Terminal, isOpen: boolean): Promise<void> {
   await Promise.all([

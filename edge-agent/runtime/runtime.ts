@@ -20,7 +20,7 @@ export interface Compartment {
   start(file: string, args: readonly string[]): LongRunning;
   /** Settles when the compartment has ended by itself or was closed. */
   readonly ended: Promise<void>;
-  /** Removes it and everything in it. May be called twice. */
+  /** Removes it and everything in it. May be called twice, and again when it failed. */
   close(): Promise<void>;
 }
 

@@ -12,7 +12,7 @@ export interface Wires {
   enter(compartment: Compartment): Promise<void>;
   /** Bridges the inner sides: from now on packets meet the compartment's rules, which therefore must be in place before. */
   join(compartment: Compartment, terminal: Terminal): Promise<void>;
-  /** Removes both ends from the switch and from the machine. May be called twice. */
+  /** Removes both ends from the switch and from the machine. May be called twice, and again when it failed. */
   close(): Promise<void>;
 }
 

@@ -61,9 +61,12 @@ async function open(): Promise<void> {
   );
 }
 
-/** Every connection opened until now moves bytes from now on. */
+/** The first so many connections were lost on purpose. */
+let givenUp = 0;
+
+/** Every connection opened until now, but for those, moves bytes from now on. */
 async function allAlive(t: Test): Promise<void> {
-  const all = await fatesFromNow(client, server);
+  const all = await fatesFromNow(client, server, givenUp);
   t.ok(
     all.length > 0 && all.every((fate) => fate === 'survived'),
     `${all.length} connections live: ${[...new Set(all)]}`,
@@ -166,6 +169,45 @@ await t.test('a wrong policy file is refused; the policy in force stays', async 
   t.equal((await paguro.api.state('alice')).policy.name, 'phone');
   await allAlive(t);
 });
+
+await t.test('the controller is killed and comes back: connections at the edge live on', async (t) => {
+  t.equal((await paguro.handover('alice', 'edge-1')).outcome, 'done');
+  const { epoch } = (await paguro.terminal('alice')).active ?? { epoch: 0 };
+  await paguro.killController();
+  await paguro.startController();
+  const status = await paguro.settled('alice', 'edge-1');
+  t.ok((status.active?.epoch ?? 0) > epoch, 'a new instance, with what the old one knew');
+  await allAlive(t);
+  await open();
+  await allAlive(t);
+});
+
+await t.test(
+  'the agent is killed and comes back: its connections are lost, new ones are admitted',
+  async (t) => {
+    await paguro.killAgent();
+    await paguro.startAgent();
+    await waitFor(
+      'the loss is noticed',
+      async () => (await paguro.domain('edge-1'))?.instances.length === 1,
+      {
+        timeoutMs: 15_000,
+      },
+    );
+    await paguro.settled('alice', 'edge-1');
+    const lost = await fatesFromNow(client, server);
+    t.ok(
+      lost.every((fate) => fate === 'dead'),
+      `nobody has admitted them: ${[...new Set(lost)]}`,
+    );
+    await client.end((await client.report()).tcp.map(({ id }) => id));
+    givenUp = lost.length;
+    await open();
+    await allAlive(t);
+    t.equal((await paguro.handover('alice', 'sdn-1')).outcome, 'done');
+    await allAlive(t);
+  },
+);
 
 await t.test('Docker goes away: the handover is undone, and the agent says what to do', async (t) => {
   await paguro.docker?.close();

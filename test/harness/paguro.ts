@@ -128,6 +128,16 @@ export class Paguro {
     await this.parts.agent?.close();
   }
 
+  /** As by `kill -9`: it has no time to put anything away. */
+  async killAgent(): Promise<void> {
+    await kill(this.parts.agent);
+  }
+
+  /** As by `kill -9`. */
+  async killController(): Promise<void> {
+    await kill(this.parts.controller);
+  }
+
   async domain(name: string) {
     return (await this.api.status()).domains.find((domain) => domain.name === name);
   }
@@ -203,4 +213,10 @@ export class Paguro {
       // The controller has ended: a scenario that needs it will say so.
     }
   }
+}
+
+async function kill(daemon: Daemon | undefined): Promise<void> {
+  if (!daemon?.running()) return;
+  process.kill(daemon.pid, 'SIGKILL');
+  await daemon.ended;
 }

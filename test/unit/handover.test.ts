@@ -82,6 +82,7 @@ function setUp(t: { teardown(done: () => Promise<void>): void }, drainMs = 10) {
     removePath: steer('removePath'),
   };
   const events: ApiEvent[] = [];
+  const lost: string[] = [];
   const coordinator = new Coordinator({
     domains: new Map([
       ['a', written(a, diary)],
@@ -90,13 +91,15 @@ function setUp(t: { teardown(done: () => Promise<void>): void }, drainMs = 10) {
     steering,
     firewalls: [{ terminal: alice, policy: examplePolicy }],
     timings: { drainMs, leaseMs: 60_000 },
+    firstEpoch: 1,
     transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
     log: silentLog,
     now: () => performance.now(),
     onEvent: (event) => events.push(event),
+    onLost: (terminal) => lost.push(terminal),
   });
   t.teardown(() => coordinator.close());
-  return { a, b, diary, coordinator, events };
+  return { a, b, diary, coordinator, events, lost };
 }
 
 async function placed(t: Parameters<typeof setUp>[0], drainMs?: number) {
@@ -228,17 +231,48 @@ t.test('a first instance that cannot be placed leaves none', async (t) => {
   t.same((await a.health()).instances, []);
 });
 
-t.test('after a restart of the controller, epochs go on after those that domains have seen', async (t) => {
-  const first = await placed(t);
-  const state = await first.a.export(first.old);
-  const { coordinator, b } = setUp(t);
-  await b.prepare({ ...state, epoch: 41 as never }, 42 as never);
-  await coordinator.place('alice', 'a');
-  t.equal(coordinator.record('alice').active?.id.epoch, 43);
-  await waitFor(
-    'what the earlier one left is removed',
-    async () => (await b.health()).instances.length === 0,
-  );
+t.test(
+  'after a restart of the controller, what outlived it is taken over: connections and epochs',
+  async (t) => {
+    const first = await placed(t);
+    const state = await first.a.export(first.old);
+    const { coordinator, a, b } = setUp(t);
+    const earlier = { terminal: 'alice', epoch: 42 as never };
+    await b.prepare({ ...state, epoch: 41 as never }, earlier.epoch);
+    await b.activate(earlier, 10_000);
+    await b.admit(earlier, https(7));
+    await coordinator.place('alice', 'a');
+    const active = coordinator.record('alice').active;
+    t.equal(active?.id.epoch, 43);
+    const connections = active ? (await a.export(active.id)).connections : [];
+    t.same(connections.map(({ local }) => ('port' in local ? local.port : 0)).sort(), [1, 7]);
+    await waitFor('it is removed there', async () => (await b.health()).instances.length === 0);
+  },
+);
+
+t.test(
+  'an instance that is gone is noticed; another is asked for, and the next handover works',
+  async (t) => {
+    const { coordinator, diary, a, lost, old } = await placed(t);
+    await a.retire(old);
+    const report = await coordinator.handover('alice', ORDER).report;
+    t.equal(report.outcome, 'undone');
+    await waitFor('it is noticed', () => lost.length > 0);
+    t.same(lost, ['alice']);
+    t.equal(coordinator.record('alice').active, undefined);
+    t.ok(diary.lines.includes('steering.removePath 1'), 'nothing leads to it any more');
+    await coordinator.place('alice', 'b');
+    t.equal((await coordinator.handover('alice', { ...ORDER, to: 'a' }).report).outcome, 'done');
+  },
+);
+
+t.test('what an earlier controller left in a domain is swept, what is in use is not', async (t) => {
+  const { coordinator, a, old } = await placed(t);
+  const state = await a.export(old);
+  await a.prepare({ ...state, terminal: { ...alice, name: 'nobody' } }, 7 as never);
+  await coordinator.sweep('a');
+  await waitFor('it is swept', async () => (await a.health()).instances.length === 1);
+  t.match((await a.health()).instances, [{ terminal: 'alice', role: 'active' }]);
 });
 
 t.test('a handover goes only from one stage to the next', async (t) => {

@@ -63,10 +63,12 @@ function places(t: { teardown(done: () => Promise<void>): void }) {
     steering: { addPath: async () => {}, setActive: async () => {}, removePath: async () => {} },
     firewalls: [{ terminal: alice, policy: examplePolicy }],
     timings: { drainMs: 5, leaseMs: 60_000 },
+    firstEpoch: 1,
     transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
     log: silentLog,
     now: () => performance.now(),
     onEvent: () => {},
+    onLost: () => {},
   });
   const clock = new ManualClock();
   let attachment = at(s1, 1);

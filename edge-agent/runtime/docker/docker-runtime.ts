@@ -105,7 +105,11 @@ export class DockerRuntime implements InstanceRuntime {
           `the firewall's container ended at once: ${State.Error || `exit code ${State.ExitCode}`}`,
         );
       }
-      return new DockerCompartment(container, this.#patient.getContainer(container.id), State.Pid);
+      return new DockerCompartment(
+        () => this.#asking(() => removeContainer(container)),
+        this.#patient.getContainer(container.id),
+        State.Pid,
+      );
     } catch (error) {
       await removeContainer(container).catch((cause: unknown) =>
         this.options.log.error({ err: cause, container: container.id }, 'a container could not be removed'),
@@ -185,7 +189,7 @@ class DockerCompartment implements Compartment {
   #closing: Promise<void> | undefined;
 
   constructor(
-    private readonly container: Docker.Container,
+    private readonly remove: () => Promise<void>,
     waiting: Docker.Container,
     readonly pid: number,
   ) {
@@ -227,7 +231,10 @@ class DockerCompartment implements Compartment {
     });
 
   close(): Promise<void> {
-    this.#closing ??= removeContainer(this.container);
+    this.#closing ??= this.remove().catch((error: unknown) => {
+      this.#closing = undefined;
+      throw error;
+    });
     return this.#closing;
   }
 

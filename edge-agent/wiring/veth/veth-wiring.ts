@@ -30,14 +30,20 @@ const NFT = '/usr/sbin/nft';
 /** A terminal's frame with a tag of 4 bytes must fit wherever one of 1500 bytes does. */
 const MTU = 1504;
 const OVS_TIMEOUT_SECONDS = 10;
+/** The database has an empty set, `[]`, in its place until ovs-vswitchd has made the bridge. */
+const DATAPATH_ID = /^[0-9a-f]{16}$/;
 
 /**
  * iptables sees plain IPv4 and IPv6 only; a bridge passes everything else: VLANs, MPLS, PPPoE, LLC. `ether type` reads the frame
- * itself, where `meta protocol` would name what is behind a tag.
+ * itself, where `meta protocol` would name what is behind a tag. Source routes fall here, too: iptables has no match for IPv4's, and
+ * for IPv6's one that a kernel may lack (RFC 5095 deprecates type 0; RFC 7126 has the IPv4 options dropped).
  */
 const FRAMES = `table bridge paguro {
   chain forward {
     type filter hook forward priority -300; policy drop;
+    ip option lsrr exists drop
+    ip option ssrr exists drop
+    rt type 0 drop
     ether type { ip, ip6, arp } accept
   }
 }
@@ -58,7 +64,15 @@ export class VethWiring implements Wiring {
   async check(): Promise<Dpid> {
     // A bridge that is deleted and made again may have another datapath id.
     const text = await this.#ovs(['get', 'bridge', this.options.bridge, 'datapath_id']);
-    this.#dpid = dpid(text.trim().replaceAll('"', ''));
+    const id = text.trim().replaceAll('"', '');
+    if (!DATAPATH_ID.test(id)) {
+      const { bridge } = this.options;
+      throw new DomainError(
+        'not-ready',
+        `the bridge ${bridge} has no datapath yet: Open vSwitch has it in its database, but ovs-vswitchd has not made it. See that ovs-vswitchd runs, what "ovs-vsctl get bridge ${bridge} datapath_type" names, and which bridges "ovs-vsctl list-br" shows`,
+      );
+    }
+    this.#dpid = dpid(id);
     return this.#dpid;
   }
 
@@ -132,7 +146,7 @@ export class VethWiring implements Wiring {
       if (error instanceof CommandError && /no (row|bridge)/.test(error.stderr)) {
         throw new DomainError(
           'not-ready',
-          `Open vSwitch has no bridge ${bridge}: create it ("ovs-vsctl add-br ${bridge}") or name another in the agent's configuration`,
+          `Open vSwitch has no bridge ${bridge}: create it ("ovs-vsctl add-br ${bridge}"), or name one of those that "ovs-vsctl list-br" shows in the agent's configuration`,
           { cause: error },
         );
       }
@@ -201,7 +215,10 @@ class VethWires implements Wires {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#remove();
+    this.#closing ??= this.#remove().catch((error: unknown) => {
+      this.#closing = undefined;
+      throw error;
+    });
     return this.#closing;
   }
 

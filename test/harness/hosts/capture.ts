@@ -170,7 +170,19 @@ export class Capture {
 /** Starts tcpdump at a host's interface; when the call returns, every later frame is seen. */
 export async function startCapture(host: Host, options: CaptureOptions = {}): Promise<Capture> {
   const args = [
-    ...['-i', host.interface, '-n', '-s', SNAPSHOT_BYTES, '-B', READ_BUFFER_KIB, '--immediate-mode', '-U', '-w', '-'],
+    ...[
+      '-i',
+      host.interface,
+      '-n',
+      '-s',
+      SNAPSHOT_BYTES,
+      '-B',
+      READ_BUFFER_KIB,
+      '--immediate-mode',
+      '-U',
+      '-w',
+      '-',
+    ],
     // It would drop to a user of its own, which may not be there.
     ...['-Z', 'root', ...(options.filter ?? [])],
   ];
