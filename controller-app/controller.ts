@@ -92,13 +92,10 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
   const core = lifetime.own('core', new Core(plugins, log));
   await core.start();
 
-  const channel = lifetime.own(
-    'channel',
-    new ChannelServer({
-      log,
-      limits: { prepareMs: config.timings.prepareMs, requestMs: config.timings.callMs },
-    }),
-  );
+  const channel = new ChannelServer({
+    log,
+    limits: { prepareMs: config.timings.prepareMs, requestMs: config.timings.callMs },
+  });
   const domains = new Map<string, Domain>();
   for (const domain of config.domains) {
     if (domain.kind === 'openflow-ct') {
@@ -131,6 +128,9 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       domains.set(domain.name, lifetime.own(domain.name, remote));
     }
   }
+
+  // Closed before the domains behind it: an agent is then told that the controller ends, not that it has no such domain.
+  lifetime.own('channel', channel);
 
   const coordinator = lifetime.own(
     'coordinator',

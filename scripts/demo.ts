@@ -52,9 +52,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
 }
 
 say('Paguro: a personal firewall moves live from an SDN domain to an edge domain and back.');
-say(
-  `While it runs, look into it from another terminal: npx paguro --api unix:${currentLab().apiSocket} status\n`,
-);
+say(`Look into it from another terminal:\n  npx paguro --api unix:${currentLab().apiSocket} status\n`);
 try {
   const result: MainJobResult = await runMainJob({
     onStep: (text) => say(`${(at() / 1000).toFixed(1).padStart(5)} s  ${text}`),

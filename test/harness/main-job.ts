@@ -1,7 +1,7 @@
 /**
  * The main job as a scenario: a terminal with live connections moves from the SDN domain to the edge domain and back; forbidden packets
  * are tried throughout; and the control: the same moves with the connections left out, after which every connection must be dead.
- * The demo prints what it returns, the end-to-end test asserts on it.
+ * The demo prints what it returns; an end-to-end test runs the demo and asserts on that.
  */
 import type { HandoverReport } from '../../shared/api/schema.js';
 import type { Family } from '../../shared/firewall/terminal.js';

@@ -37,8 +37,10 @@ const policy = policySchema.parse({
     { name: 'ssh', direction: 'inbound', action: 'accept', protocol: 'tcp', localPorts: 22 },
   ],
 });
+const terminal = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: ['10.0.0.1'], ipv6: ['fd00::1'] };
 const instance: FirewallInstance = {
   number: 7,
+  terminal,
   policy,
   generation: 3,
   role: 'active',
@@ -99,6 +101,7 @@ function fields(packet: Packet, ct: number): Record<string, number | string> {
     nw_frag: 0,
     [`${packet.family}_src`]: packet.source.address,
     [`${packet.family}_dst`]: packet.destination.address,
+    ...original(packet, ct),
   };
   switch (packet.protocol) {
     case 'tcp': {
@@ -427,7 +430,6 @@ t.test('a thousand rules keep their order', async (t) => {
 });
 
 t.test("the guard names the terminal's own addresses and no other", async (t) => {
-  const terminal = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: ['10.0.0.1'], ipv6: ['fd00::1'] };
   const own = new Set(['10.0.0.1', 'fd00::1', linkLocalOf(terminal.mac), '0.0.0.0', '::']);
   const rules = guardRules(terminal, 5, 2);
   for (const { match, instructions } of rules) {

@@ -1,13 +1,23 @@
 /**
- * The main job, as the demo runs it: what must be true of it.
+ * The demo, as a user runs it with --json: what must be true of the main job.
  */
-import '../lab/enter.js';
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import { type MainJobResult, runMainJob } from '../harness/main-job.js';
+import type { MainJobResult } from '../harness/main-job.js';
 
 t.setTimeout(240_000);
 
-const result: MainJobResult = await runMainJob({ onStep: (text) => t.comment(text) });
+// It enters a lab of its own.
+const demo = fileURLToPath(new URL('../../scripts/demo.js', import.meta.url));
+const { stdout, stderr, status } = spawnSync(process.execPath, [demo, '--json'], {
+  encoding: 'utf8',
+  maxBuffer: 2 ** 24,
+});
+t.comment(stderr);
+t.equal(status, 0, 'the demo finds everything as it should be');
+t.equal(stdout.trimEnd().split('\n').length, 1, 'standard output is the result alone');
+const result: MainJobResult = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
 
 t.test('every connection lives on, there and back, in both families', async (t) => {
   const { connections } = result;
@@ -31,6 +41,8 @@ t.test('every connection lives on, there and back, in both families', async (t) 
 t.test('no forbidden packet passes, and each does when the firewall is taken away', async (t) => {
   const { forbidden } = result;
   t.same(forbidden.withoutFirewall.missing, [], 'without the firewall every one arrives');
+  t.ok(forbidden.withoutFirewall.tried >= 130, 'the whole list, at both places of the terminal');
+  t.equal(forbidden.passed, 0);
   t.same(forbidden.passedNames, [], 'with it none does');
   for (const [stage, { tried }] of Object.entries(forbidden.byStage))
     t.ok(tried >= 60, `${stage}: ${tried} tried`);
