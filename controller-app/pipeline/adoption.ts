@@ -38,11 +38,11 @@ export function adoptionKey(connection: Connection): string {
 }
 
 function sideRules(instance: FirewallInstance, connection: Connection, side: Side): Rule[] {
-  const match = packetMatch(connection, side);
-  const rule = (priority: number, more: Match, kind: Kind, ...actions: readonly Action[]): Rule => ({
+  const packet = sent(connection, side);
+  const rule = (priority: number, match: Match, kind: Kind, ...actions: readonly Action[]): Rule => ({
     table: 'firewall-ct',
     priority,
-    match: { reg1: instance.number, reg0: SIDE[side], ...match, ...more },
+    match: { reg1: instance.number, reg0: SIDE[side], ...match },
     instructions: [...(actions.length > 0 ? [apply(...actions)] : []), goto(instance.tables.deliver)],
     cookie: packCookie({ kind, instance: instance.number, policyRule: 0 }),
   });
@@ -50,13 +50,13 @@ function sideRules(instance: FirewallInstance, connection: Connection, side: Sid
   if (connection.protocol === 'tcp') {
     // A reset is passed on but not committed: it would leave an entry that nothing ends.
     const tcp_flags = { value: TCP_FLAGS.rst, mask: TCP_FLAGS.rst };
-    rules.push(
-      rule(FIREWALL_CT.adoptionReset, { ct_state: ctState('+new'), tcp_flags }, 'adopted-reset', COPY),
-    );
+    const reset = { ...packetMatch(packet), ct_state: ctState('+new'), tcp_flags };
+    rules.push(rule(FIREWALL_CT.adoptionReset, reset, 'adopted-reset', COPY));
   }
   if (connection.protocol !== 'udp') {
     // Invalid to a conntrack that has not seen the beginning: a SYN-ACK or an echo reply first, windows of before.
-    rules.push(rule(FIREWALL_CT.adoptionInvalid, { ct_state: ctState('+inv') }, 'none'));
+    const invalid = { ...packetMatch(packet), ct_state: ctState('+inv') };
+    rules.push(rule(FIREWALL_CT.adoptionInvalid, invalid, 'none'));
   }
   if (connection.protocol !== 'icmp' || speaks(connection, side)) {
     rules.push(
@@ -64,6 +64,7 @@ function sideRules(instance: FirewallInstance, connection: Connection, side: Sid
         FIREWALL_CT.adoption,
         // The mark: one-way datagrams stay +new, and are adopted once.
         {
+          ...trackedMatch(packet),
           ct_state: ctState('+new', '-inv', '-rel'),
           ct_mark: { value: 0, mask: MARK.announced },
         },
@@ -81,34 +82,62 @@ function speaks(connection: Connection, side: Side): boolean {
   return (connection.opener === 'terminal') === (side === 'terminal');
 }
 
-/** The packets that this side sends in the connection. */
-function packetMatch(connection: Connection, side: Side): Match {
+interface Sent {
+  readonly family: Family;
+  /** Of the IP header. */
+  readonly protocol: number;
+  readonly source: string;
+  readonly destination: string;
+  /** The ports; of an echo its type and code. */
+  readonly numbers: readonly [number, number];
+}
+
+/** What this side sends in the connection. */
+function sent(connection: Connection, side: Side): Sent {
   const { local, remote } = connection;
   const family = familyOf(local.address);
-  const [source, destination] = side === 'terminal' ? [local, remote] : [remote, local];
-  const base = addressMatch(family, source.address, destination.address);
-  switch (connection.protocol) {
-    case 'icmp': {
-      const type = speaks(connection, side) ? ECHO[family].request : ECHO[family].reply;
-      return family === 'ipv4'
-        ? { ...base, ip_proto: IP_PROTO.icmp, icmpv4_type: type }
-        : { ...base, ip_proto: IP_PROTO.icmpv6, icmpv6_type: type };
-    }
-    case 'tcp':
-    case 'udp': {
-      const [from, to] =
-        side === 'terminal'
-          ? [connection.local.port, connection.remote.port]
-          : [connection.remote.port, connection.local.port];
-      return connection.protocol === 'tcp'
-        ? { ...base, ip_proto: IP_PROTO.tcp, tcp_src: from, tcp_dst: to }
-        : { ...base, ip_proto: IP_PROTO.udp, udp_src: from, udp_dst: to };
-    }
+  const [source, destination] =
+    side === 'terminal' ? [local.address, remote.address] : [remote.address, local.address];
+  const common = { family, source, destination };
+  if (connection.protocol === 'icmp') {
+    const type = speaks(connection, side) ? ECHO[family].request : ECHO[family].reply;
+    const protocol = family === 'ipv4' ? IP_PROTO.icmp : IP_PROTO.icmpv6;
+    return { ...common, protocol, numbers: [type, 0] };
+  }
+  const [near, far] = [connection.local.port, connection.remote.port];
+  return {
+    ...common,
+    protocol: IP_PROTO[connection.protocol],
+    numbers: side === 'terminal' ? [near, far] : [far, near],
+  };
+}
+
+/** Its packets as their headers show them. */
+function packetMatch({ family, protocol, source, destination, numbers: [a, b] }: Sent): Match {
+  const base: Match =
+    family === 'ipv4'
+      ? { eth_type: ETH_TYPE.ipv4, ipv4_src: source, ipv4_dst: destination, ip_proto: protocol }
+      : { eth_type: ETH_TYPE.ipv6, ipv6_src: source, ipv6_dst: destination, ip_proto: protocol };
+  switch (protocol) {
+    case IP_PROTO.tcp:
+      return { ...base, tcp_src: a, tcp_dst: b };
+    case IP_PROTO.udp:
+      return { ...base, udp_src: a, udp_dst: b };
+    case IP_PROTO.icmp:
+      return { ...base, icmpv4_type: a, icmpv4_code: b };
+    default:
+      return { ...base, icmpv6_type: a, icmpv6_code: b };
   }
 }
 
-function addressMatch(family: Family, source: string, destination: string): Match {
-  return family === 'ipv4'
-    ? { eth_type: ETH_TYPE.ipv4, ipv4_src: source, ipv4_dst: destination }
-    : { eth_type: ETH_TYPE.ipv6, ipv6_src: source, ipv6_dst: destination };
+/**
+ * The same packets by what conntrack found in them. It knows the ports of later fragments too: all pieces of a packet must be
+ * committed alike, or it keeps the first until it is too old.
+ */
+function trackedMatch({ family, protocol, source, destination, numbers: [a, b] }: Sent): Match {
+  const ends: Match =
+    family === 'ipv4'
+      ? { eth_type: ETH_TYPE.ipv4, ct_nw_src: source, ct_nw_dst: destination }
+      : { eth_type: ETH_TYPE.ipv6, ct_ipv6_src: source, ct_ipv6_dst: destination };
+  return { ...ends, ct_nw_proto: protocol, ct_tp_src: a, ct_tp_dst: b };
 }

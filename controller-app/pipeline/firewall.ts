@@ -1,18 +1,21 @@
 /**
- * One instance of the firewall as flow rules of the tables `firewall` and `firewall-ct`. Pure.
+ * One instance of the firewall as flow rules of the tables `firewall` (see link.ts) and `firewall-ct`. Pure.
  *
- * `firewall` lets pass what a terminal needs to have connections at all (ARP, neighbour discovery, DHCP), and sends TCP, UDP and ICMP through
- * the instance's conntrack zone to `firewall-ct`. There the packets of known connections pass; the policy decides on opening packets; the
- * rest drops. Whatever changes a connection's state is also copied to the controller, and no packet waits for it.
+ * `firewall` lets pass what a terminal needs to have connections at all (ARP, neighbour discovery, DHCP), and sends the TCP, UDP and
+ * ICMP of the terminal's own addresses through the instance's conntrack zone to `firewall-ct`. There the packets of known connections
+ * pass; the policy decides on opening packets; the rest drops. Whatever changes a connection's state is also copied to the controller,
+ * and no packet waits for it.
  * All rules match the instance number (reg1), and the zone has the same number.
  */
 import type { Connection, Opener } from '../../shared/firewall/connection.js';
 import type { Direction, Policy } from '../../shared/firewall/policy.js';
+import type { Terminal } from '../../shared/firewall/terminal.js';
 import { type Action, type Match, TCP_FLAGS } from '../openflow/index.js';
 import { type Kind, packCookie } from './cookie.js';
+import { linkRules } from './link.js';
 import { generationBits, MARK, openedMark } from './mark.js';
 import { policySize, renderPolicy } from './policy-rules.js';
-import { FIREWALL, FIREWALL_CT } from './priority.js';
+import { FIREWALL_CT } from './priority.js';
 import {
   apply,
   COPY,
@@ -20,18 +23,18 @@ import {
   ctState,
   ETH_TYPE,
   goto,
-  ICMPV4_REDIRECT,
-  ICMPV6,
-  IP_PROTO,
   LATER_FRAGMENT,
   type Rule,
   SIDE,
   WHOLE,
 } from './rule.js';
+import { isTcp, KNOWN, TRACKED, TRANSPORTS } from './transports.js';
 
 export interface FirewallInstance {
   /** The instance number: register value and conntrack zone. */
   readonly number: number;
+  /** Whose it is: connections are from and to its own addresses only, and nobody else sends from them. */
+  readonly terminal: Terminal;
   readonly policy: Policy;
   /** 0 to 15. */
   readonly generation: number;
@@ -57,74 +60,12 @@ export class PolicyTooLargeError extends Error {
   }
 }
 
-const TRANSPORTS: readonly Match[] = [
-  { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.tcp },
-  { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.udp },
-  { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.icmp },
-  { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.tcp },
-  { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.udp },
-  { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.icmpv6 },
-];
-const isTcp = (match: Match): boolean => match.ip_proto === IP_PROTO.tcp;
-
 /** All rules of an instance but those of adoption. Throws PolicyTooLargeError. */
 export function firewallRules(instance: FirewallInstance): Rule[] {
   return [
     ...linkRules(instance),
     ...knownRules(instance),
     ...(instance.role === 'draining' ? handOnRules(instance) : instance.admits ? policyRules(instance) : []),
-  ];
-}
-
-/** The table `firewall`. */
-function linkRules({ number, tables }: FirewallInstance): Rule[] {
-  const rule = (priority: number, match: Match, instructions: Rule['instructions']): Rule => ({
-    table: 'firewall',
-    priority,
-    match: { reg1: number, ...match },
-    instructions,
-    cookie: packCookie({ kind: 'none', instance: number, policyRule: 0 }),
-  });
-  const pass = (match: Match): Rule => rule(FIREWALL.link, match, [goto(tables.deliver)]);
-  const nd = (icmpv6_type: number): Match => ({
-    eth_type: ETH_TYPE.ipv6,
-    ip_proto: IP_PROTO.icmpv6,
-    icmpv6_type,
-    icmpv6_code: 0,
-    nw_ttl: 255,
-    nw_frag: WHOLE,
-  });
-  const dhcp = (eth_type: number, reg0: number, udp_src: number, udp_dst: number): Match => ({
-    reg0,
-    eth_type,
-    ip_proto: IP_PROTO.udp,
-    udp_src,
-    udp_dst,
-    nw_frag: WHOLE,
-  });
-  return [
-    rule(
-      FIREWALL.redirect,
-      { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.icmp, icmpv4_type: ICMPV4_REDIRECT },
-      [],
-    ),
-    rule(
-      FIREWALL.redirect,
-      { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.icmpv6, icmpv6_type: ICMPV6.redirect },
-      [],
-    ),
-    pass({ eth_type: ETH_TYPE.arp }),
-    pass(nd(ICMPV6.neighborSolicitation)),
-    pass(nd(ICMPV6.neighborAdvertisement)),
-    pass({ reg0: SIDE.terminal, ...nd(ICMPV6.routerSolicitation) }),
-    pass({ reg0: SIDE.network, ...nd(ICMPV6.routerAdvertisement) }),
-    pass(dhcp(ETH_TYPE.ipv4, SIDE.terminal, 68, 67)),
-    pass(dhcp(ETH_TYPE.ipv4, SIDE.network, 67, 68)),
-    pass(dhcp(ETH_TYPE.ipv6, SIDE.terminal, 546, 547)),
-    pass(dhcp(ETH_TYPE.ipv6, SIDE.network, 547, 546)),
-    ...TRANSPORTS.map((match) =>
-      rule(FIREWALL.tracked, match, [apply({ type: 'ct', zone: number, table: tables.firewallCt })]),
-    ),
   ];
 }
 
@@ -155,13 +96,14 @@ function knownRules(instance: FirewallInstance): Rule[] {
   const { number: zone } = instance;
   const gen = generationBits(instance.generation);
   const mark = (value: number, mask: number) => ({ value, mask });
-  const tcp = TRANSPORTS.filter(isTcp);
-  const datagrams = TRANSPORTS.filter((match) => !isTcp(match));
+  const tcp = KNOWN.filter(isTcp);
+  const segments = TRANSPORTS.filter(isTcp);
+  const datagrams = KNOWN.filter((match) => !isTcp(match));
   const rules: CtRule[] = [
     ...(instance.role === 'draining'
       ? []
       : [{ priority: FIREWALL_CT.invalid, match: { ct_state: ctState('+inv') }, passes: false }]),
-    ...tcp.flatMap((match) =>
+    ...segments.flatMap((match) =>
       [TCP_FLAGS.syn, TCP_FLAGS.fin, TCP_FLAGS.rst].map((flag, index) => ({
         // Each flag its own priority: of rules that overlap at one, a switch may take any.
         priority: FIREWALL_CT.state + index,
@@ -177,30 +119,28 @@ function knownRules(instance: FirewallInstance): Rule[] {
       kind: 'reply' as const,
       actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
     })),
-    ...tcp.flatMap((match) => [
-      {
-        priority: FIREWALL_CT.reply,
-        match: {
-          ...match,
-          ct_state: ctState('+est', '+rpl'),
-          ct_mark: mark(MARK.adopted, MARK.adopted | MARK.replied),
-        },
-        kind: 'reply' as const,
-        actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
+    ...tcp.map((match) => ({
+      priority: FIREWALL_CT.reply,
+      match: {
+        ...match,
+        ct_state: ctState('+est', '+rpl'),
+        ct_mark: mark(MARK.adopted, MARK.adopted | MARK.replied),
       },
-      {
-        priority: FIREWALL_CT.reply,
-        match: {
-          ...match,
-          ct_state: ctState('+est', '-rpl'),
-          ct_mark: mark(0, MARK.adopted | MARK.replied),
-          tcp_flags: { value: TCP_FLAGS.ack, mask: TCP_FLAGS.ack },
-          nw_frag: WHOLE,
-        },
-        kind: 'handshake' as const,
-        actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
+      kind: 'reply' as const,
+      actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
+    })),
+    ...segments.map((match) => ({
+      priority: FIREWALL_CT.reply,
+      match: {
+        ...match,
+        ct_state: ctState('+est', '-rpl'),
+        ct_mark: mark(0, MARK.adopted | MARK.replied),
+        tcp_flags: { value: TCP_FLAGS.ack, mask: TCP_FLAGS.ack },
+        nw_frag: WHOLE,
       },
-    ]),
+      kind: 'handshake' as const,
+      actions: [COPY, commit(zone, MARK.replied, MARK.replied)],
+    })),
     {
       priority: FIREWALL_CT.oneWay,
       match: {
@@ -208,7 +148,7 @@ function knownRules(instance: FirewallInstance): Rule[] {
         ct_mark: mark(MARK.announced | gen, MARK.announced | MARK.generation),
       },
     },
-    ...TRANSPORTS.flatMap((match): CtRule[] => [
+    ...KNOWN.flatMap((match): CtRule[] => [
       {
         priority: FIREWALL_CT.oneWayAnnounce,
         match: {
@@ -270,7 +210,7 @@ const OPENER: Readonly<Record<Direction, Opener>> = { outbound: 'terminal', inbo
 function fragmentRules(instance: FirewallInstance): Rule[] {
   const { number: zone, generation } = instance;
   return (['outbound', 'inbound'] as const).flatMap((direction) =>
-    TRANSPORTS.map((match) =>
+    TRACKED.map((match) =>
       ctRule(instance, {
         priority: FIREWALL_CT.laterFragment,
         match: {

@@ -9,18 +9,19 @@ import { linkLocalOf, type Terminal } from '../../shared/firewall/terminal.js';
 import type { Match } from '../openflow/index.js';
 import { ETH_TYPE, goto, ICMPV6, IP_PROTO, type Rule, WHOLE } from './rule.js';
 
-const PRIORITY = { reservedMulticast: 400, allowed: 300, forbidden: 290, own: 200 } as const;
+const PRIORITY = { reservedMulticast: 400, unread: 310, allowed: 300, forbidden: 290, own: 200 } as const;
 /** What Open vSwitch shows for a link-layer option that is not there. */
 const NO_OPTION = '00:00:00:00:00:00';
 const UNSPECIFIED = { ipv4: '0.0.0.0', ipv6: '::' } as const;
 /** Neighbour discovery counts only when no router has touched it (RFC 4861, 6.1 and 7.1). */
 const ND_HOP_LIMIT = 255;
-const DHCP = { client: 68, server: 67, clientV6: 546 } as const;
+const DHCP = { client: 68, server: 67, clientV6: 546, serverV6: 547 } as const;
 
 /** The rules of the table `guard` for one port; what they let pass goes to `gotoTable`. */
 export function guardRules(terminal: Terminal, port: number, gotoTable: number): Rule[] {
   const { mac } = terminal;
-  const ipv6 = [...new Set([...terminal.ipv6, linkLocalOf(mac)])];
+  const linkLocal = linkLocalOf(mac);
+  const ipv6 = [...new Set([...terminal.ipv6, linkLocal])];
   const from: Match = { in_port: port, eth_src: mac, vlan_vid: 0 };
   const pass = (priority: number, match: Match): Rule => ({
     table: 'guard',
@@ -49,6 +50,8 @@ export function guardRules(terminal: Terminal, port: number, gotoTable: number):
     drop(PRIORITY.reservedMulticast, {
       eth_dst: { value: '01:80:c2:00:00:00', mask: 'ff:ff:ff:00:00:00' },
     }),
+    // Two link-layer options: Open vSwitch then shows neither them nor the target, and the second may be another's.
+    drop(PRIORITY.unread, { ...nd(ICMPV6.neighborSolicitation), ipv6_nd_target: UNSPECIFIED.ipv6 }),
     // A probe asks from nobody's address (RFC 5227).
     pass(PRIORITY.allowed, { ...arp, arp_op: 1, arp_spa: UNSPECIFIED.ipv4 }),
     ...[1, 2].flatMap((arp_op) =>
@@ -86,6 +89,14 @@ export function guardRules(terminal: Terminal, port: number, gotoTable: number):
       udp_dst: DHCP.server,
       nw_frag: WHOLE,
     }),
+    pass(PRIORITY.allowed, {
+      eth_type: ETH_TYPE.ipv6,
+      ip_proto: IP_PROTO.udp,
+      ipv6_src: linkLocal,
+      udp_src: DHCP.clientV6,
+      udp_dst: DHCP.serverV6,
+      nw_frag: WHOLE,
+    }),
     ...Object.values(ICMPV6).map((icmpv6_type) =>
       drop(PRIORITY.forbidden, {
         eth_type: ETH_TYPE.ipv6,
@@ -97,6 +108,7 @@ export function guardRules(terminal: Terminal, port: number, gotoTable: number):
     drop(PRIORITY.forbidden, { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.udp, udp_dst: DHCP.client }),
     drop(PRIORITY.forbidden, { eth_type: ETH_TYPE.ipv6, ip_proto: IP_PROTO.udp, udp_dst: DHCP.clientV6 }),
     ...terminal.ipv4.map((ipv4_src) => pass(PRIORITY.own, { eth_type: ETH_TYPE.ipv4, ipv4_src })),
-    ...ipv6.map((ipv6_src) => pass(PRIORITY.own, { eth_type: ETH_TYPE.ipv6, ipv6_src })),
+    // Not from the link-local address: it serves neighbour discovery and DHCPv6 only.
+    ...terminal.ipv6.map((ipv6_src) => pass(PRIORITY.own, { eth_type: ETH_TYPE.ipv6, ipv6_src })),
   ];
 }

@@ -5,8 +5,12 @@
 export const FIREWALL = {
   /** Redirects are +rel to conntrack: they must be gone before it. */
   redirect: 400,
+  /** The terminal's own address as a source on the network's side: above all that passes. */
+  spoofed: 390,
   /** Neighbour discovery, DHCP, ARP: no connections, needed to have any. */
   link: 300,
+  /** A first fragment that does not show what it opens. */
+  hidden: 200,
   /** TCP, UDP and ICMP go to conntrack. */
   tracked: 100,
 } as const;

@@ -18,6 +18,11 @@ export const SIDE = { terminal: 1, network: 2 } as const;
 
 export const ETH_TYPE = { ipv4: 0x0800, arp: 0x0806, ipv6: 0x86dd } as const;
 export const IP_PROTO = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 } as const;
+/**
+ * What Open vSwitch shows as the protocol of a later IPv6 fragment: the fragment header's own number, whatever is behind it.
+ * Only conntrack, which has seen the first fragment, knows better (ct_nw_proto).
+ */
+export const LATER_IPV6_PROTO = 44;
 /** Echo is what opens an ICMP connection; the reply is never the first packet of one (RFC 792, RFC 4443). */
 export const ECHO = { ipv4: { request: 8, reply: 0 }, ipv6: { request: 128, reply: 129 } } as const;
 /** Neighbour discovery (RFC 4861, 4.1 to 4.5), and the IPv4 redirect. */
@@ -56,6 +61,8 @@ export const OPENING_SYN: Masked<number> = {
 
 /** Not a fragment. */
 export const WHOLE: Masked<number> = { value: 0, mask: 3 };
+/** The first piece of a packet in fragments. */
+export const FIRST_FRAGMENT: Masked<number> = { value: 1, mask: 3 };
 /** A fragment without the transport header. */
 export const LATER_FRAGMENT: Masked<number> = { value: 2, mask: 2 };
 

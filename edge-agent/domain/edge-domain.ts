@@ -55,6 +55,7 @@ export class EdgeDomain implements Domain {
   readonly #queue = new KeyedQueue();
   /** The lease that was given last: new instances are built for it, so that their activation starts no process. */
   #usualLeaseMs = DEFAULT_LEASE_MS;
+  #cleaning: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(private readonly options: EdgeDomainOptions) {
@@ -67,14 +68,12 @@ export class EdgeDomain implements Domain {
    */
   static async start(options: EdgeDomainOptions): Promise<EdgeDomain> {
     const domain = new EdgeDomain(options);
-    const { runtime, wiring, log } = options;
-    for (const part of [runtime, wiring]) {
-      await part
-        .removeLeftovers()
-        .catch((error: unknown) =>
-          log.warn({ err: error }, 'leftovers of an earlier run could not be removed'),
-        );
-    }
+    const { log } = options;
+    await domain
+      .#clean()
+      .catch((error: unknown) =>
+        log.warn({ err: error }, 'leftovers of an earlier run could not be removed: it is tried again later'),
+      );
     const { ok, problem } = await domain.health();
     if (!ok) log.warn({ problem }, 'not ready');
     return domain;
@@ -89,10 +88,14 @@ export class EdgeDomain implements Domain {
     const id: InstanceId = { terminal: snapshot.terminal.name, epoch };
     return this.#call(id, async () => {
       const before = this.#instances.get(id.terminal)?.get(epoch);
-      if (before && before.broken === undefined) return before.ends;
+      if (before && before.broken === undefined && before.role !== 'retired') return before.ends;
       // No call reaches older instances any more. Those that packets still go through stay until there is another for them.
-      const useless = this.#of(id.terminal).filter(({ role, stopped }) => role === 'standby' || stopped);
-      for (const instance of before ? [before, ...useless] : useless) await this.#remove(instance);
+      const useless = this.#of(id.terminal).filter(
+        (instance) =>
+          instance === before || ['standby', 'retired'].includes(instance.role) || instance.stopped,
+      );
+      for (const instance of useless) await this.#remove(instance);
+      await this.#clean();
       const started = performance.now();
       const instance = await Instance.create(id, snapshot, {
         runtime: this.options.runtime,
@@ -178,6 +181,22 @@ export class EdgeDomain implements Domain {
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
+  }
+
+  /** Removes what an earlier life left: once with success, and before there is an instance of this life, which would look the same. */
+  #clean(): Promise<void> {
+    this.#cleaning ??= this.#removeLeftovers().catch((error: unknown) => {
+      this.#cleaning = undefined;
+      throw error;
+    });
+    return this.#cleaning;
+  }
+
+  async #removeLeftovers(): Promise<void> {
+    const { runtime, wiring } = this.options;
+    const results = await Promise.allSettled([runtime.removeLeftovers(), wiring.removeLeftovers()]);
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
   }
 
   async #close(): Promise<void> {

@@ -308,7 +308,8 @@ export class Instance {
   }
 
   #mustWork(): void {
-    if (this.broken !== undefined) throw new DomainError('no-instance', this.#brokenMessage(this.broken));
+    const reason = this.role === 'retired' ? 'its removal has begun' : this.broken;
+    if (reason !== undefined) throw new DomainError('no-instance', this.#brokenMessage(reason));
   }
 
   #brokenMessage(reason: string): string {

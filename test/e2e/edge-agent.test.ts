@@ -9,17 +9,26 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Docker from 'dockerode';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { RemoteDomain } from '../../controller-app/domains/remote/index.js';
 import { ChannelServer } from '../../shared/channel/index.js';
+import type { InstanceId } from '../../shared/domain/domain.js';
 import { epoch, type Snapshot } from '../../shared/firewall/state.js';
 import { run } from '../../shared/runtime/command.js';
 import { silentLog } from '../../shared/runtime/log.js';
-import { BRIDGE, startEdgeLab } from '../fixtures/edge-lab.js';
+import { arrivals, BRIDGE, alice as labAlice, SERVER, startEdgeLab, TERMINAL } from '../fixtures/edge-lab.js';
 import { alice, examplePolicy } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/index.js';
 
 t.setTimeout(90_000);
+
+const PORT = 80;
+const LONG_LEASE_MS = 60_000;
+const SHORT_LEASE_MS = 3000;
+/** After which an agent that should end by itself is killed. */
+const ENDS_MS = 8000;
+/** Above the short lease, and well below the seconds that the rules say before they know of it. */
+const KERNEL_GATE_MS = 7000;
 
 const MAIN = fileURLToPath(new URL('../../edge-agent/main.js', import.meta.url));
 const lab = await startEdgeLab();
@@ -46,6 +55,7 @@ t.teardown(async () => {
   await rm(folder, { recursive: true });
 });
 const docker = new Docker({ socketPath: lab.dockerSocket });
+await lab.server.ask('serve', { address: SERVER.ipv4, port: PORT });
 const snapshot: Snapshot = {
   terminal: alice,
   epoch: epoch(1),
@@ -63,6 +73,20 @@ async function startAgent(): Promise<ChildProcess> {
   return child;
 }
 
+/** Starts an agent that ends by itself; returns its exit code and what it said. */
+async function startInVain(): Promise<{ code: unknown; said: string }> {
+  const child = spawn(process.execPath, [MAIN, '--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    said += chunk.toString();
+  });
+  const closed = once(child, 'close');
+  const late = setTimeout(() => child.kill('SIGKILL'), ENDS_MS);
+  const [code] = await closed;
+  clearTimeout(late);
+  return { code, said };
+}
+
 async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<number | null> {
   const exit = once(child, 'exit');
   child.kill(signal);
@@ -77,6 +101,37 @@ async function remains(): Promise<number> {
   return (await docker.listContainers({ all: true })).length + ports.length;
 }
 
+/** An active instance of this epoch, with a connection through it. */
+async function live(
+  t: Test,
+  value: number,
+  leaseMs: number,
+): Promise<{ id: InstanceId; talks(): Promise<boolean> }> {
+  const id = { terminal: alice.name, epoch: epoch(value) };
+  const ends = await remote.prepare({ ...snapshot, terminal: labAlice }, id.epoch);
+  await remote.activate(id, leaseMs);
+  await lab.through(ends);
+  const name = `connection ${value}`;
+  const request = { name, protocol: 'tcp', from: TERMINAL.ipv4, to: SERVER.ipv4, port: PORT };
+  t.equal((await lab.terminal.ask('connect', request)).error, undefined, 'a connection opens');
+  return {
+    id,
+    talks: async () => (await lab.terminal.ask('talk', { name, text: 'hello', timeout: 1 })).error === '',
+  };
+}
+
+let dport = 46_000;
+/** Whether the instance that traffic goes through admits a datagram that is the first of its kind. */
+async function admits(): Promise<boolean> {
+  const frame = { protocol: 'udp', src: TERMINAL.ipv6, dst: SERVER.ipv6, sport: 43_000, dport: dport++ };
+  const [arrived] = await arrivals(
+    { host: lab.terminal, mac: TERMINAL.mac },
+    { host: lab.server, mac: SERVER.mac },
+    [frame],
+  );
+  return arrived === true;
+}
+
 await t.test('it serves, and stops without a trace', async (t) => {
   const agent = await startAgent();
   t.match(await remote.capabilities(), { implementation: 'iptables', serves: ['0000000000000002'] });
@@ -86,26 +141,72 @@ await t.test('it serves, and stops without a trace', async (t) => {
   t.equal(await remains(), 0);
 });
 
-await t.test('killed, it leaves an instance, which its next life removes', async (t) => {
+await t.test('a second one of the name is refused before it touches anything', async (t) => {
   const agent = await startAgent();
-  await remote.prepare(snapshot, epoch(3));
-  await stop(agent, 'SIGKILL');
-  t.equal(await remains(), 3, 'control: it is still there');
-  const next = await startAgent();
-  t.equal(await remains(), 0);
-  await t.rejects(run('pgrep', ['-f', '^/usr/sbin/conntrack']), 'no process is left in its namespace');
-  t.match(await remote.health(), { ok: true, instances: [] });
-  await stop(next, 'SIGTERM');
+  const { id, talks } = await live(t, 1, LONG_LEASE_MS);
+  const containers = await docker.listContainers();
+  const { code, said } = await startInVain();
+  t.equal(code, 1);
+  t.match(said, /^an agent named edge-9 runs already .*stop it first.*another name/, 'with what to do');
+  t.equal(said.trim().split('\n').length, 1, 'in one sentence');
+  t.match(
+    await docker.listContainers(),
+    [{ Id: containers[0]?.Id, State: 'running' }],
+    'the first one’s firewall',
+  );
+  t.equal(await remains(), 3, 'and its ends are there');
+  t.ok(await talks(), 'its connections live');
+  t.ok(await admits(), 'new ones are admitted');
+  t.match(await remote.health(), { ok: true, instances: [{ ...id, role: 'active' }] });
+  t.equal(await stop(agent, 'SIGTERM'), 0);
+  t.equal(await stop(await startAgent(), 'SIGTERM'), 0, 'the name is free again');
 });
+
+await t.test(
+  'killed, it leaves an instance that the kernel stops admitting for when the lease ends',
+  async (t) => {
+    const agent = await startAgent();
+    const { id, talks } = await live(t, 3, SHORT_LEASE_MS);
+    t.ok(await admits(), 'control: it admits');
+    // The lease begins anew, so that the agent is gone before it ends.
+    await remote.activate(id, SHORT_LEASE_MS);
+    await stop(agent, 'SIGKILL');
+    t.equal(await remains(), 3, 'control: the instance is still there');
+    t.ok(await admits(), 'control: and admits');
+    await waitFor('the kernel to end the lease', async () => !(await admits()), {
+      timeoutMs: KERNEL_GATE_MS,
+    });
+    t.ok(await talks(), 'what is known goes on');
+
+    const next = await startAgent();
+    t.equal(await remains(), 0, 'its next life removes it');
+    await t.rejects(run('pgrep', ['-f', '^/usr/sbin/conntrack']), 'no process is left in its namespace');
+    t.match(await remote.health(), { ok: true, instances: [] });
+    const gone = {
+      code: 'no-instance',
+      message:
+        'edge-9 has no firewall of alice in epoch 3: it was removed, or the agent has been started again since; place a new one',
+    };
+    const following = async (): Promise<void> => {
+      for await (const _ of remote.changes(id, 0, new AbortController().signal))
+        t.fail('no changes of an instance that is gone');
+    };
+    await t.rejects(remote.activate(id, SHORT_LEASE_MS), gone);
+    await t.rejects(remote.export(id), gone);
+    await t.rejects(remote.drain(id, 100), gone);
+    await t.rejects(remote.setPolicy(id, examplePolicy), gone);
+    await t.rejects(remote.apply(id, []), gone);
+    await t.rejects(following(), gone);
+    await remote.retire(id);
+    t.match(await remote.prepare(snapshot, epoch(3)), { kind: 'ports' }, 'a new one can be placed');
+    t.equal(await stop(next, 'SIGTERM'), 0);
+    t.equal(await remains(), 0);
+  },
+);
 
 await t.test('a wrong configuration is told', async (t) => {
   await writeFile(config, 'name: edge-9\nbridge: s2\ncontroler: ws://127.0.0.1:1\n');
-  const child = spawn(process.execPath, [MAIN, '--config', config], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr.on('data', (chunk: Buffer) => {
-    said += chunk.toString();
-  });
-  const [code] = await once(child, 'close');
+  const { code, said } = await startInVain();
   t.equal(code, 1);
   t.match(said, /controler/);
 });

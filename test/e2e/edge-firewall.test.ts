@@ -3,15 +3,22 @@
  * far end, and is seen there when the firewall is taken away.
  */
 import '../lab/enter.js';
-import { readFile, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import Docker from 'dockerode';
 import t, { type Test } from 'tap';
+import { VethWiring } from '../../edge-agent/wiring/veth/veth-wiring.js';
 import { DomainError, type Ends, type InstanceId } from '../../shared/domain/domain.js';
 import { type Connection, connectionKey, type TcpState } from '../../shared/firewall/connection.js';
 import { policySchema } from '../../shared/firewall/policy.js';
 import { type Delta, epoch, type Snapshot } from '../../shared/firewall/state.js';
 import type { Family } from '../../shared/firewall/terminal.js';
+import { verdict } from '../../shared/firewall/verdict.js';
 import { CommandError, run } from '../../shared/runtime/command.js';
+import { silentLog } from '../../shared/runtime/log.js';
 import { alice, arrivals, BRIDGE, type Frame, SERVER, startEdgeLab, TERMINAL } from '../fixtures/edge-lab.js';
 import { waitFor } from '../lab/index.js';
 
@@ -19,6 +26,8 @@ t.setTimeout(240_000);
 
 const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
 const LEASE_MS = 60_000;
+/** Well above a lease of a second, and well below the seconds of the usual one. */
+const KERNEL_GATE_MS = 6000;
 const PORT = 80;
 const [FIN, SYN, RST, PSH, ACK] = [0x01, 0x02, 0x04, 0x08, 0x10];
 const policy = policySchema.parse({
@@ -38,7 +47,11 @@ const policy = policySchema.parse({
 });
 
 const lab = await startEdgeLab();
-t.teardown(() => lab.close());
+const folder = await mkdtemp(join(tmpdir(), 'paguro-edge-'));
+t.teardown(async () => {
+  await lab.close();
+  await rm(folder, { recursive: true });
+});
 const { domain } = lab;
 const docker = new Docker({ socketPath: lab.dockerSocket });
 const terminal = { host: lab.terminal, mac: TERMINAL.mac };
@@ -135,6 +148,9 @@ function forbidden(direction: 'outbound' | 'inbound'): ReadonlyMap<string, Frame
     frames.set(`${family} timestamp or name lookup`, { protocol: 'icmp', src, dst, type: six ? 139 : 13 });
     frames.set(`${family} GRE`, { protocol: '47', src, dst });
     frames.set(`${family} tagged`, { ...udp(family, direction), vlan: 5 });
+    for (const [name, rest] of sourceRoutes(family)) {
+      frames.set(`${family} ${name}`, { ...udp(family, direction), dport: 9000, ...rest });
+    }
     frames.set(`${family} priority-tagged`, { ...udp(family, direction), vlan: 0 });
   }
   for (const ethertype of [0x88cc, 0x8847, 0x8864, 0x88a8, 0x9000, 0x1234]) {
@@ -148,6 +164,24 @@ function udp(family: Family, direction: 'outbound' | 'inbound'): Frame {
   const [src, dst] =
     direction === 'outbound' ? [TERMINAL[family], SERVER[family]] : [SERVER[family], TERMINAL[family]];
   return { protocol: 'udp', src, dst, sport: 43_000, dport: 44_000 };
+}
+
+const ROUTING_HEADER = 43;
+
+/** A routing header of one address and this type, without its first byte. */
+function routing(type: number): Frame {
+  const rest = `02${type.toString(16).padStart(2, '0')}0100000000fd000000000000000000000000000003`;
+  return { extension: { number: ROUTING_HEADER, rest } };
+}
+
+/** What makes a frame say itself which way it goes; by name. */
+function sourceRoutes(family: Family): readonly (readonly [string, Frame])[] {
+  if (family === 'ipv6') return [['routing header 0', routing(0)]];
+  return [
+    ['loose source route', { options: '8307040a00000300' }],
+    ['strict source route', { options: '8907040a00000300' }],
+    ['source route behind another option', { options: '018307040a000003' }],
+  ];
 }
 
 const spoofed: ReadonlyMap<string, Frame> = new Map<string, Frame>([
@@ -291,6 +325,11 @@ await t.test('what was never admitted does not pass, and does when the firewall 
     inbound([tcp('ipv4', 'inbound', SYN, { dport: 22 }), tcp('ipv6', 'inbound', SYN, { dport: 22 })]),
   ]);
   t.same(both.flat(), [true, true, true, true], 'control: what the policy accepts passes');
+  const harmless = await inbound([
+    { ...udp('ipv4', 'inbound'), dport: 9000, options: '01010101' },
+    { ...udp('ipv6', 'inbound'), dport: 9000, ...routing(4) },
+  ]);
+  t.same(harmless, [true, true], 'control: with other options and routing headers, too');
 
   for (const family of ['iptables', 'ip6tables']) {
     await inContainer(`/usr/sbin/${family}-nft-restore`, [], '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n');
@@ -300,6 +339,41 @@ await t.test('what was never admitted does not pass, and does when the firewall 
   await expectAll(t, 'control: forbidden, inbound', forbidden('inbound'), inbound, true);
   await expectAll(t, 'control: spoofed', spoofed, outbound, true);
   await expectAll(t, 'control: unsolicited', unsolicited, inbound, true);
+  await domain.retire(id);
+});
+
+await t.test('which flags open a TCP connection: what the reference verdict says, for all 256', async (t) => {
+  const { id } = await active();
+  const all = Array.from({ length: 256 }, (_, flags) => flags);
+  for (const [family, sends] of FAMILIES.flatMap((each) => [
+    [each, 'outbound'] as const,
+    [each, 'inbound'] as const,
+  ])) {
+    const outwards = sends === 'outbound';
+    const [from, to] = outwards ? [TERMINAL, SERVER] : [SERVER, TERMINAL];
+    const port = outwards ? PORT + 1 : 22;
+    const arrived = await (outwards ? outbound : inbound)(
+      all.map((flags) => tcp(family, sends, flags, { sport: 50_000 + flags, dport: port })),
+    );
+    const expected = all.filter((flags) => {
+      const [syn, ack, fin, rst] = [SYN, ACK, FIN, RST].map((bit) => (flags & bit) !== 0);
+      const packet = {
+        protocol: 'tcp' as const,
+        direction: sends,
+        family,
+        source: { address: from[family], port: 50_000 + flags },
+        destination: { address: to[family], port },
+        flags: { syn: syn === true, ack: ack === true, fin: fin === true, rst: rst === true },
+      };
+      return verdict(policy, new Map(), packet).verdict === 'accept';
+    });
+    t.equal(expected.length, 16, 'control: SYN with each of URG, PSH, ECE and CWR');
+    t.same(
+      all.filter((flags) => arrived[flags]),
+      expected,
+      `${family}, ${sends}`,
+    );
+  }
   await domain.retire(id);
 });
 
@@ -479,10 +553,10 @@ await t.test('roles: lease and drain', async (t) => {
 });
 
 await t.test('without an agent the kernel itself ends the lease', async (t) => {
-  const short = await lab.startDomain('edge-2', { maxLeaseMs: 1000 });
+  const short = await lab.startDomain('edge-2');
   const id = { terminal: alice.name, epoch: epoch(1) };
   const ends = await short.prepare(snapshotOf(1), id.epoch);
-  await short.activate(id, LEASE_MS);
+  await short.activate(id, 1000);
   await lab.through(ends);
   let dport = 46_000;
   const admits = async (): Promise<boolean> =>
@@ -499,9 +573,105 @@ await t.test('without an agent the kernel itself ends the lease', async (t) => {
     await writeFile(`/proc/${State.Pid}/net/xt_recent/${name}`, `+${address}\n`);
   }
   t.ok(await admits(), 'control: it is open again');
-  await waitFor('the gate to close', async () => !(await admits()));
+  await waitFor('the gate to close', async () => !(await admits()), { timeoutMs: KERNEL_GATE_MS });
   t.pass('it closes');
   await short.close();
+});
+
+await t.test('the gate follows the lease, and the usual activation starts no process', async (t) => {
+  const ran: string[] = [];
+  const since = (): readonly string[] => ran.splice(0).map((file) => file.split('/').at(-1) ?? '');
+  const watched = await lab.startDomain('edge-4', {
+    runtime: lab.watchedRuntime('edge-4', (file) => ran.push(file)),
+  });
+  const prepare = async (value: number): Promise<InstanceId> => {
+    await watched.prepare(
+      { ...snapshotOf(value), counters: [{ rule: 'default outbound', packets: 1000, bytes: 60_000 }] },
+      epoch(value),
+    );
+    return { terminal: alice.name, epoch: epoch(value) };
+  };
+  const first = await prepare(1);
+  t.ok(since().includes('iptables-nft-restore'), 'control: programs are seen');
+  await watched.activate(first, 10_000);
+  await watched.activate(first, 10_000);
+  t.same(since(), [], 'the usual lease');
+  t.same(await gateSeconds(), ['11']);
+  await watched.activate(first, 3000);
+  t.same(since().filter((file) => file.endsWith('restore')).length, 2, 'another lease: once in each family');
+  t.same(await gateSeconds(), ['4']);
+  const [counter] = (await watched.export(first)).counters.filter(({ rule }) => rule === 'default outbound');
+  t.match(counter, { packets: 1000, bytes: 60_000 }, 'what was counted stays');
+  since();
+  await watched.activate(first, 3000);
+  t.same(since(), [], 'which is the usual one from then on');
+  const second = await prepare(2);
+  since();
+  await watched.activate(second, 3000);
+  t.same(since(), [], 'for later instances, too');
+  t.same(await gateSeconds(), ['4']);
+  await watched.activate(second, 10 * LEASE_MS);
+  t.same(await gateSeconds(), ['61'], 'a lease that is too long is cut');
+  await watched.close();
+});
+
+await t.test('Docker goes away and comes back', async (t) => {
+  const socketPath = join(folder, 'docker.sock');
+  let proxy = await proxyTo(lab.dockerSocket, socketPath);
+  const other = await lab.startDomain('edge-5', { runtime: lab.runtime('edge-5', { socketPath }) });
+  const id = { terminal: alice.name, epoch: epoch(1) };
+  await other.prepare(snapshotOf(1), id.epoch);
+  await other.activate(id, LEASE_MS);
+  await proxy.close();
+  const sentence = /^Docker does not answer on .*docker\.sock: start it/;
+  await t.rejects(other.retire(id), { code: 'not-ready', message: sentence });
+  await t.rejects(
+    other.activate(id, LEASE_MS),
+    { code: 'no-instance' },
+    'half removed, it is not used again',
+  );
+  await t.rejects(other.prepare(snapshotOf(1), epoch(1)), { code: 'not-ready', message: sentence });
+  await t.rejects(other.prepare(snapshotOf(1), epoch(2)), { code: 'not-ready', message: sentence });
+  t.match(await other.health(), { ok: false, problem: sentence, instances: [id] });
+  const early = await lab.startDomain('edge-6', { runtime: lab.runtime('edge-6', { socketPath }) });
+  await t.rejects(early.prepare(snapshotOf(1), epoch(1)), { code: 'not-ready', message: sentence });
+  t.match(await remains(), { containers: 1 }, 'control: there is something to remove');
+
+  proxy = await proxyTo(lab.dockerSocket, socketPath);
+  await other.retire(id);
+  t.same(await remains(), { containers: 0, ports: [], links: [] }, 'the call that failed, repeated');
+  await early.prepare(snapshotOf(1), epoch(1));
+  t.match(await early.health(), { ok: true });
+  await early.close();
+  await other.close();
+  await proxy.close();
+});
+
+await t.test('what the agent could not remove when it started goes before its first instance', async (t) => {
+  const socketPath = join(folder, 'late.sock');
+  const earlier = await lab.startDomain('edge-6');
+  await earlier.prepare(snapshotOf(1), epoch(1));
+  const later = await lab.startDomain('edge-6', { runtime: lab.runtime('edge-6', { socketPath }) });
+  t.match(await remains(), { containers: 1 }, 'control: Docker was not to be reached');
+  const proxy = await proxyTo(lab.dockerSocket, socketPath);
+  await later.prepare(snapshotOf(1), epoch(1));
+  t.match(await remains(), { containers: 1 }, 'the new one');
+  await later.close();
+  t.same(await remains(), { containers: 0, ports: [], links: [] });
+  await earlier.close();
+  await proxy.close();
+});
+
+await t.test('a bridge that is not there, or not ready', async (t) => {
+  const wiring = (bridge: string): VethWiring => new VethWiring({ agent: 'edge-7', bridge, log: silentLog });
+  await t.rejects(wiring('s8').check(), { code: 'not-ready', message: /no bridge s8: .*ovs-vsctl list-br/ });
+  // A datapath type that ovs-vswitchd does not know: the bridge stays a row of the database.
+  await run('ovs-vsctl', ['--no-wait', 'add-br', 's8', '--', 'set', 'bridge', 's8', 'datapath_type=unknown']);
+  const pending = { code: 'not-ready', message: /s8 has no datapath yet: .*ovs-vsctl list-br/ };
+  await t.rejects(wiring('s8').check(), pending);
+  await t.rejects(wiring('s8').create(), pending);
+  await run('ovs-vsctl', ['--no-wait', 'del-br', 's8']);
+  t.match(await wiring(BRIDGE).check(), /^[0-9a-f]{16}$/, 'control');
 });
 
 await t.test('a new policy', async (t) => {
@@ -651,6 +821,42 @@ function stateOf(text: string): TcpState {
     default:
       return 'closed';
   }
+}
+
+/** The seconds after which the rules in the youngest container hold the gate for closed. */
+async function gateSeconds(): Promise<readonly string[]> {
+  const [container] = await docker.listContainers();
+  const { State } = await docker.getContainer(container?.Id ?? '').inspect();
+  const saved = await Promise.all(
+    ['iptables', 'ip6tables'].map((family) =>
+      run('nsenter', ['--target', `${State.Pid}`, '--net', '--mount', '--', `/usr/sbin/${family}-nft-save`]),
+    ),
+  );
+  const text = saved.map(({ stdout }) => stdout).join('');
+  return [...new Set([...text.matchAll(/--seconds (\d+)/g)].map(([, seconds = '']) => seconds))];
+}
+
+/** A Unix socket that leads to another one, until it is closed. */
+async function proxyTo(target: string, path: string): Promise<{ close(): Promise<void> }> {
+  const open = new Set<Socket>();
+  const server = createServer((client) => {
+    const upstream = connect(target);
+    for (const socket of [client, upstream]) {
+      open.add(socket);
+      socket.on('error', () => {}).on('close', () => open.delete(socket));
+    }
+    client.pipe(upstream).pipe(client);
+  });
+  server.listen(path);
+  await once(server, 'listening');
+  return {
+    close: async () => {
+      const closed = once(server, 'close');
+      server.close();
+      for (const socket of open) socket.destroy();
+      await closed;
+    },
+  };
 }
 
 /** The process that reads conntrack's events. */

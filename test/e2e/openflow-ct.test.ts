@@ -17,7 +17,21 @@ import {
 import { policySchema } from '../../shared/firewall/policy.js';
 import { epoch, type FirewallState } from '../../shared/firewall/state.js';
 import type { Family } from '../../shared/firewall/terminal.js';
-import { arp, type Ethernet, echo, icmpv6, ip, neighbor, TCP, tcp, udp } from '../fixtures/frames.js';
+import {
+  arp,
+  bytesOf,
+  type Ethernet,
+  echo,
+  fragment,
+  fragments,
+  icmpv6,
+  ip,
+  neighbor,
+  padding,
+  TCP,
+  tcp,
+  udp,
+} from '../fixtures/frames.js';
 import { alice, bob, type Host, OTHER, SERVER, startSdnLab, TERMINAL } from '../fixtures/sdn-lab.js';
 import { waitFor } from '../lab/index.js';
 
@@ -368,6 +382,11 @@ t.test('the guard stops what pretends to be another', async (t) => {
   const any = '33:33:00:00:00:01';
   const nd = (src: string, dst: string, type: 135 | 136, target: string, option?: string, ttl = 255) =>
     ip(src, dst, 58, neighbor(src, dst, type, target, option), { ttl });
+  const twoOptions = Buffer.concat([
+    Buffer.alloc(4),
+    bytesOf.ip(SERVER.ipv6),
+    ...[mac, OTHER.mac].map((one) => Buffer.concat([Buffer.from([1, 1]), bytesOf.mac(one)])),
+  ]);
   const arpOf = (op: number, sha: string, spa: string) => ({
     ethertype: 0x0806,
     packet: arp(op, sha, spa, '00:00:00:00:00:00', SERVER.ipv4),
@@ -397,6 +416,9 @@ t.test('the guard stops what pretends to be another', async (t) => {
     'an advertisement with another MAC inside': to(nd(ipv6, SERVER.ipv6, 136, ipv6, OTHER.mac)),
     'an advertisement from another address': to(nd(OTHER.ipv6, SERVER.ipv6, 136, ipv6, mac)),
     'a solicitation with another MAC inside': to(nd(ipv6, SERVER.ipv6, 135, SERVER.ipv6, OTHER.mac)),
+    'a solicitation with two MACs inside': to(
+      ip(ipv6, SERVER.ipv6, 58, icmpv6(ipv6, SERVER.ipv6, 135, twoOptions), { ttl: 255 }),
+    ),
     'a solicitation from another address': to(nd(OTHER.ipv6, SERVER.ipv6, 135, SERVER.ipv6, mac)),
     'a probe for an address of another': to(nd('::', 'ff02::1:ff00:3', 135, OTHER.ipv6)),
     'a solicitation that a router has passed on': to(nd(ipv6, SERVER.ipv6, 135, SERVER.ipv6, mac, 254)),
@@ -409,6 +431,11 @@ t.test('the guard stops what pretends to be another', async (t) => {
     'an ICMP redirect': to(ip(ipv4, SERVER.ipv4, 1, Buffer.from('0501f9fe0a00000300000000', 'hex'))),
     "a DHCP server's reply": to(udpFrom(ipv4, '255.255.255.255', 67, 68), { dmac: 'ff:ff:ff:ff:ff:ff' }),
     "a DHCPv6 server's reply": to(udpFrom(own, SERVER.ipv6, 547, 546)),
+    'TCP from the link-local address': to(ip(own, SERVER.ipv6, 6, tcp(own, SERVER.ipv6, 5000, 80, TCP.syn))),
+    'UDP from the link-local address': to(udpFrom(own, SERVER.ipv6)),
+    'a multicast listener report': to(
+      ip(own, 'ff02::16', 58, icmpv6(own, 'ff02::16', 143, Buffer.alloc(24)), { ttl: 1 }),
+    ),
     'an unknown ethertype': to({ ethertype: 0x88b5, packet: Buffer.from('unknown ethertype') }),
     'a VLAN tag': tagged(0x0005),
     'a priority tag': tagged(0x2000),
@@ -660,36 +687,221 @@ t.test('live connections announce themselves once a generation', async (t) => {
   await retired(placed);
 });
 
-t.test('fragments of what the policy admits pass, others do not', async (t) => {
-  const closed = policySchema.parse({
-    name: 'closed',
-    defaults: { outbound: 'drop', inbound: 'drop' },
-    rules: [
-      { name: 'open', direction: 'outbound', action: 'accept', protocol: 'udp', remotePorts: [7000] },
-      { name: 'ping', direction: 'outbound', action: 'accept', protocol: 'icmp' },
-    ],
-  });
-  const placed = await place([], { policy: closed });
-  const pieces = (protocol: number, body: Buffer, from: Host, to: Host): Shot[] => {
-    const id = nextPort++;
-    const of = (slice: Buffer, fragment: number): Shot =>
-      shot(from, to, ip(from.at.ipv4, to.at.ipv4, protocol, slice, { id, fragment }));
-    return [of(body.subarray(0, 1400), 0x2000), of(body.subarray(1400), 1400 / 8)];
-  };
-  const data = Buffer.alloc(2000, 'x');
-  const datagram = (dport: number, sport: number, from: Host, to: Host): Shot[] =>
-    pieces(17, udp(from.at.ipv4, to.at.ipv4, sport, dport, data), from, to);
-  const sport = nextPort++;
-  t.equal(await arriving(datagram(7000, sport, terminal, server)), 2, 'an opening datagram in two pieces');
-  t.equal(await arriving(datagram(sport, 7000, server, terminal)), 2, 'the reply in two pieces');
-  t.equal(await arriving(datagram(7000, sport, terminal, server)), 2, 'and once more');
-  t.equal(
-    await arriving(pieces(1, echo(TERMINAL.ipv4, SERVER.ipv4, 'request', 77, data), terminal, server)),
-    2,
-    'a large ping',
-  );
-  t.equal(await arriving(datagram(7001, nextPort++, terminal, server)), 0, 'a port that the policy closes');
-  t.equal(await arriving(datagram(7000, nextPort++, server, terminal)), 0, 'from outside');
-  t.equal(await arriving(datagram(7000, nextPort++, server, terminal).slice(1)), 0, 'a later piece alone');
+t.test("only the terminal's own addresses have connections, and nobody else sends from them", async (t) => {
+  const linkLocal = 'fe80::ff:fe00:1';
+  const fromNetwork = (packet: { ethertype: number; packet: Buffer }): Shot => shot(server, terminal, packet);
+  const ssh = (src: string, dst: string): Shot =>
+    fromNetwork(ip(src, dst, 6, tcp(src, dst, nextPort++, 22, TCP.syn)));
+  const advertised = (src: string): Shot =>
+    fromNetwork(
+      ip(src, TERMINAL.ipv6, 58, neighbor(src, TERMINAL.ipv6, 136, SERVER.ipv6, SERVER.mac), { ttl: 255 }),
+    );
+  const claimed = (spa: string): Shot =>
+    fromNetwork({ ethertype: 0x0806, packet: arp(2, SERVER.mac, spa, TERMINAL.mac, TERMINAL.ipv4) });
+  const live = FAMILIES.map((family) => ({ ...fresh('udp', family), replied: false }));
+  const forbidden: (readonly [string, Shot])[] = [
+    ...live.map((one): [string, Shot] => {
+      const { frame, marker } = packetOf(one, 'terminal');
+      const back = { ...frame, dmac: TERMINAL.mac, smac: SERVER.mac };
+      return [`${one.local.address}: its own direction`, { from: server, to: terminal, frame: back, marker }];
+    }),
+    ['from its address to its address, IPv4', ssh(TERMINAL.ipv4, TERMINAL.ipv4)],
+    ['from its address to its address, IPv6', ssh(TERMINAL.ipv6, TERMINAL.ipv6)],
+    ['from its link-local address', ssh(linkLocal, TERMINAL.ipv6)],
+    ['to another IPv4 address', ssh(SERVER.ipv4, '10.0.0.99')],
+    ['to a broadcast address', ssh(SERVER.ipv4, '10.0.0.255')],
+    ['to a multicast address, IPv4', ssh(SERVER.ipv4, '224.0.0.251')],
+    ['to another IPv6 address', ssh(SERVER.ipv6, 'fd00::99')],
+    ['to its link-local address', ssh(SERVER.ipv6, linkLocal)],
+    ['to a multicast address, IPv6', ssh(SERVER.ipv6, 'ff02::fb')],
+    ['an advertisement from its address', advertised(TERMINAL.ipv6)],
+    ['an advertisement from its link-local address', advertised(linkLocal)],
+    ['an ARP reply that claims its address', claimed(TERMINAL.ipv4)],
+  ];
+  const allowed: (readonly [string, Shot])[] = [
+    ['to its IPv4 address', ssh(SERVER.ipv4, TERMINAL.ipv4)],
+    ['to its IPv6 address', ssh(SERVER.ipv6, TERMINAL.ipv6)],
+    ['an advertisement', advertised(SERVER.ipv6)],
+    ['an ARP reply', claimed(SERVER.ipv4)],
+    ...live.map((one): [string, Shot] => [`${one.local.address}: the reply`, packetOf(one, 'remote')]),
+  ];
+  for (const [name, one] of forbidden) t.ok(await arrivesDirectly(one), `control: ${name}`);
+  const placed = await place();
+  for (const one of live) t.ok(await arrives(packetOf(one, 'terminal')), 'a live connection');
+  for (const [name, one] of forbidden) t.notOk(await arrives(one), name);
+  for (const [name, one] of allowed) t.ok(await arrives(one), `${name} passes`);
   await retired(placed);
+});
+
+t.test('an adopted echo admits echoes only', async (t) => {
+  for (const family of FAMILIES) {
+    const connection = fresh('icmp', family);
+    const { local, remote } = connection;
+    const odd = (): Shot => {
+      const { packet } =
+        family === 'ipv6'
+          ? ip(
+              local.address,
+              remote.address,
+              58,
+              icmpv6(local.address, remote.address, 128, Buffer.from(`odd ${nextPort++}`), 1),
+            )
+          : ip(
+              local.address,
+              remote.address,
+              1,
+              Buffer.from(`0801f7fe0001${(nextPort++).toString(16).padStart(4, '0')}`, 'hex'),
+            );
+      return shot(terminal, server, { ethertype: family === 'ipv6' ? 0x86dd : 0x0800, packet });
+    };
+    t.ok(await arrivesDirectly(odd()), `control: ${family}`);
+    const placed = await place([connection]);
+    t.notOk(await arrives(odd()), `${family}: code 1`);
+    t.ok(await arrives(packetOf(connection, 'terminal')));
+    t.notOk(await arrives(odd()), `${family}: code 1, once it is tracked`);
+    t.ok(await arrives(packetOf(connection, 'remote')));
+    await retired(placed);
+  }
+});
+
+const closed = policySchema.parse({
+  name: 'closed',
+  defaults: { outbound: 'accept', inbound: 'drop' },
+  rules: [
+    { name: 'no 7001', direction: 'outbound', action: 'drop', protocol: 'udp', remotePorts: [7001] },
+    { name: 'no 81', direction: 'outbound', action: 'drop', protocol: 'tcp', remotePorts: [81] },
+  ],
+});
+
+t.test('fragments of what the policy admits pass, others do not', async (t) => {
+  for (const family of FAMILIES) {
+    const icmp = family === 'ipv4' ? 1 : 58;
+    const pieces = (protocol: number, body: Buffer, from: Host, to: Host, size = 1400): Shot[] =>
+      fragments(from.at[family], to.at[family], protocol, body, { id: nextPort++, size }).map((piece) =>
+        shot(from, to, piece),
+      );
+    const data = (): Buffer => Buffer.alloc(2000, `fragment ${nextPort++} `);
+    const datagram = (dport: number, sport: number, from: Host, to: Host): Shot[] =>
+      pieces(17, udp(from.at[family], to.at[family], sport, dport, data()), from, to);
+    const echoed = (from: Host, to: Host, kind: 'request' | 'reply'): Shot[] =>
+      pieces(icmp, echo(from.at[family], to.at[family], kind, 77, data()), from, to);
+    const syn = tcp(TERMINAL[family], SERVER[family], nextPort++, 81, TCP.syn, { data: data() });
+    const forbidden: Record<string, Shot[]> = {
+      'a port that the policy closes': datagram(7001, nextPort++, terminal, server),
+      'the same, last piece first': datagram(7001, nextPort++, terminal, server).reverse(),
+      'a SYN to such a port': pieces(6, syn, terminal, server),
+      'a SYN to such a port, in tiny pieces': pieces(6, syn.subarray(0, 40), terminal, server, 8),
+      'from outside': datagram(7000, nextPort++, server, terminal),
+      'a later piece alone': datagram(7000, nextPort++, server, terminal).slice(1),
+      'an echo reply nobody asked for': echoed(server, terminal, 'reply'),
+    };
+    // Both first pieces of one datagram.
+    const id = nextPort++;
+    forbidden['two first pieces'] = [7000, 7001].flatMap((dport) => {
+      const body = udp(TERMINAL[family], SERVER[family], 6999, dport, data());
+      return fragments(TERMINAL[family], SERVER[family], 17, body, { id })
+        .slice(0, dport === 7000 ? 1 : 2)
+        .map((piece) => shot(terminal, server, piece));
+    });
+    if (family === 'ipv6') Object.assign(forbidden, hiddenPieces());
+    await steering.lead('direct');
+    for (const [name, shots] of Object.entries(forbidden))
+      t.equal(await arriving(shots), shots.length, `control: ${name}, ${family}`);
+
+    const placed = await place([], { policy: closed });
+    const sport = nextPort++;
+    const one = `${family}: an opening datagram in two pieces`;
+    t.equal(await arriving(datagram(7000, sport, terminal, server)), 2, one);
+    t.equal(await arriving(datagram(sport, 7000, server, terminal)), 2, 'the reply in two pieces');
+    t.equal(await arriving(datagram(7000, sport, terminal, server)), 2, 'and once more');
+    t.equal(await arriving(datagram(sport, 7000, server, terminal)), 2, 'and back');
+    t.equal(await arriving(echoed(terminal, server, 'request')), 2, 'a large ping');
+    t.equal(await arriving(echoed(server, terminal, 'reply')), 2, 'its reply');
+    await waitFor('the echo is known as replied', async () => {
+      const found = await known(placed.id, `icmp ${TERMINAL[family]} ${SERVER[family]} 77`);
+      return found?.protocol === 'icmp' && found.replied;
+    }).catch(() => t.fail('the echo is not known as replied'));
+    for (const [name, shots] of Object.entries(forbidden)) {
+      if (name.startsWith('an echo reply')) continue;
+      t.equal(await arriving(shots), 0, `${name}, ${family}`);
+    }
+    await retired(placed);
+    const unasked = await place([], { policy: closed });
+    t.equal(await arriving(echoed(server, terminal, 'reply')), 0, 'an echo reply nobody asked for');
+    await retired(unasked);
+  }
+});
+
+/** What only shows in the second piece: the first is full of options. */
+function hiddenPieces(): Record<string, Shot[]> {
+  const [own, remote] = [TERMINAL.ipv6, SERVER.ipv6];
+  const hide = (from: Host, to: Host, protocol: number, body: Buffer, ttl = 64): Shot[] => {
+    const [src, dst] = [from.at.ipv6, to.at.ipv6];
+    const whole = Buffer.concat([padding(protocol, 1280), body]);
+    return fragments(src, dst, 60, whole, { id: nextPort++, size: 1280, ttl }).map((piece) =>
+      shot(from, to, piece),
+    );
+  };
+  const data = Buffer.alloc(100, `hidden ${nextPort++} `);
+  const nd = (src: string, dst: string, type: number): Buffer =>
+    icmpv6(src, dst, type, Buffer.alloc(36, type));
+  return {
+    'a hidden datagram to a closed port': hide(terminal, server, 17, udp(own, remote, 5000, 7001, data)),
+    'a hidden SYN to a closed port': hide(terminal, server, 6, tcp(own, remote, 5000, 81, TCP.syn, { data })),
+    'a hidden SYN from outside': hide(server, terminal, 6, tcp(remote, own, 5000, 22, TCP.syn, { data })),
+    "a hidden DHCPv6 server's reply": hide(terminal, server, 17, udp(own, remote, 547, 546, data)),
+    'a hidden router advertisement': hide(terminal, server, 58, nd(own, remote, 134), 255),
+    'a hidden solicitation': hide(terminal, server, 58, nd(own, remote, 135), 255),
+    'a hidden advertisement': hide(terminal, server, 58, nd(own, remote, 136), 255),
+    'a hidden redirect': hide(server, terminal, 58, nd(remote, own, 137), 255),
+    'a later piece of ICMPv6 alone': [
+      shot(
+        terminal,
+        server,
+        fragment(own, remote, 58, data.subarray(4), { id: nextPort++, offset: 1280, more: false }),
+      ),
+    ],
+  };
+}
+
+t.test('datagrams larger than a packet pass in both directions, also when they are adopted', async (t) => {
+  await steering.lead('direct');
+  const large = 'y'.repeat(4000);
+  for (const family of FAMILIES) {
+    await server.ask('serve', { address: SERVER[family], port: 90 });
+    for (const isImported of [false, true]) {
+      const name = `${family} ${isImported ? 'adopted' : 'opened here'}`;
+      const ends = { from: TERMINAL[family], to: SERVER[family] };
+      await steering.lead('direct');
+      const before = isImported ? undefined : await place();
+      const { port = 0 } = await terminal.ask('connect', { name, protocol: 'udp', ...ends, port: 90 });
+      t.same(
+        await terminal.ask('talk', { name, text: large }),
+        { error: '' },
+        `${name}: 4,000 bytes and back`,
+      );
+      const connection = fresh('udp', family, 'terminal');
+      if (connection.protocol !== 'udp') throw new Error('not a datagram');
+      const local = { address: TERMINAL[family], port };
+      const imported = { ...connection, local, remote: { address: SERVER[family], port: 90 } };
+      // Both defaults are closed: nothing but adoption lets it pass.
+      const shut = { ...closed, defaults: { outbound: 'drop', inbound: 'drop' } } as const;
+      const placed = before ?? (await place([imported], { policy: shut }));
+      if (isImported) {
+        const { error } = await terminal.ask('talk', { name, text: large });
+        t.equal(error, '', `${name}: 4,000 bytes and back, through the firewall`);
+      }
+      const found = await waitFor('known', () => known(placed.id, connectionKey(imported)));
+      t.equal(found.opener, 'terminal');
+      await terminal.ask('close', { name });
+      await retired(placed);
+    }
+    const dead = await place([], { policy: { ...closed, defaults: { outbound: 'drop', inbound: 'drop' } } });
+    const name = `${family} control`;
+    const ends = { from: TERMINAL[family], to: SERVER[family] };
+    await terminal.ask('connect', { name, protocol: 'udp', ...ends, port: 90 });
+    const { error } = await terminal.ask('talk', { name, text: large, timeout: 0.5 });
+    t.match(error, /timed out/, `${name}: dead when it is not imported`);
+    await retired(dead);
+  }
 });

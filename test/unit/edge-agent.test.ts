@@ -9,7 +9,9 @@ import { isListening } from '../../edge-agent/conntrack/events.js';
 import { ownAddresses, parseDump, parseEvent } from '../../edge-agent/conntrack/parse.js';
 import { ConnectionMirror } from '../../edge-agent/domain/connection-mirror.js';
 import { parseCounters } from '../../edge-agent/iptables/counters.js';
+import { gateSeconds } from '../../edge-agent/iptables/gate.js';
 import { renderStop, renderTable } from '../../edge-agent/iptables/render.js';
+import { lockName } from '../../edge-agent/name-lock.js';
 import { imageHash, PACKAGES } from '../../edge-agent/runtime/docker/recipe.js';
 import { parseStanzas } from '../../scripts/image.js';
 import { ChangeLog } from '../../shared/domain/change-log.js';
@@ -157,6 +159,31 @@ t.test('rules for iptables-restore', async (t) => {
   t.equal(renderTable({ terminal, policy, counters, gateSeconds: 61 }, 'ipv4'), IPV4);
   t.equal(renderTable({ terminal, policy, counters, gateSeconds: 61 }, 'ipv6'), IPV6);
   t.equal(renderStop(), '*filter\n-F FORWARD\nCOMMIT\n');
+});
+
+t.test('the gate outlives the lease by at most two seconds, and never ends before it', async (t) => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 86_400_000 }), (leaseMs) => {
+      const over = gateSeconds(leaseMs) * 1000 - leaseMs;
+      return over >= 1000 && over < 2000;
+    }),
+  );
+  t.equal(gateSeconds(10_000), 11);
+});
+
+t.test('a name is locked once, until it is given back', async (t) => {
+  const name = `unit-${process.pid}`;
+  const lock = await lockName(name);
+  const other = await lockName(`${name}-b`);
+  await t.rejects(lockName(name), {
+    code: 'name-taken',
+    message: /runs already .*ss -xlp src @paguro-agent/,
+  });
+  await other.close();
+  await t.rejects(lockName(name), { code: 'name-taken' }, 'another name says nothing of this one');
+  await lock.close();
+  await lock.close();
+  await (await lockName(name)).close();
 });
 
 t.test('more ports than one match holds make more lines, one of which begins with the counter', async (t) => {

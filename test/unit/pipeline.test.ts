@@ -90,6 +90,22 @@ t.test('a cookie tells kind, instance and policy rule', async (t) => {
   t.equal(unpackCookie(0xf000_0000), undefined);
 });
 
+/** What conntrack tells of a packet that may open a connection: its own ends, of an echo its type and code. */
+function original(packet: Packet, ct: number): Record<string, number | string> {
+  if (!(ct & CT_STATE.new) || packet.protocol === 'other') return {};
+  const prefix = packet.family === 'ipv4' ? 'ct_nw' : 'ct_ipv6';
+  const [ct_tp_src, ct_tp_dst] =
+    packet.protocol === 'icmp' ? [packet.type, packet.code] : [packet.source.port, packet.destination.port];
+  const icmp = packet.family === 'ipv4' ? 1 : 58;
+  return {
+    ct_nw_proto: { tcp: 6, udp: 17, icmp }[packet.protocol],
+    [`${prefix}_src`]: packet.source.address,
+    [`${prefix}_dst`]: packet.destination.address,
+    ct_tp_src,
+    ct_tp_dst,
+  };
+}
+
 /** The fields of a packet as a switch extracts them, with what conntrack says of it. */
 function fields(packet: Packet, ct: number): Record<string, number | string> {
   const common: Record<string, number | string> = {
@@ -427,6 +443,153 @@ t.test('a thousand rules keep their order', async (t) => {
   });
   t.equal(Math.max(...priorities), 20_000);
   t.equal(Math.min(...priorities), 19_000);
+});
+
+t.test(
+  "only the terminal's own addresses reach conntrack, and the network never sends from them",
+  async (t) => {
+    const rules = firewallRules(instance);
+    const linkLocal = linkLocalOf(terminal.mac);
+    const reach = (direction: 'outbound' | 'inbound', source: string, destination: string): boolean => {
+      const family = familyOf(source);
+      const ends = { source: { address: source, port: 1 }, destination: { address: destination, port: 2 } };
+      const packet: Packet = { direction, family, protocol: 'udp', ...ends };
+      const rule = meets(rules, 'firewall', { ...fields(packet, 0), nw_ttl: 64 });
+      return (rule?.instructions.length ?? 0) > 0;
+    };
+    for (const [own, remote, ...others] of [
+      ['10.0.0.1', '10.0.0.2', '10.0.0.99', '10.0.0.255', '255.255.255.255', '224.0.0.251'],
+      ['fd00::1', 'fd00::2', 'fd00::99', 'ff02::fb', linkLocal],
+    ] as const) {
+      t.ok(reach('outbound', own, remote), 'control');
+      t.ok(reach('inbound', remote, own), 'control');
+      t.notOk(reach('inbound', own, remote), 'its own direction, from the network');
+      t.notOk(reach('inbound', own, own));
+      for (const other of others) {
+        t.notOk(reach('inbound', remote, other), `to ${other}`);
+        t.notOk(reach('outbound', other, remote), `from ${other}`);
+      }
+    }
+    const advertisement = (ipv6_src: string): boolean =>
+      (meets(rules, 'firewall', {
+        ...{ reg0: 2, reg1: 7, eth_type: 0x86dd, ip_proto: 58, icmpv6_type: 136, icmpv6_code: 0 },
+        ...{ nw_ttl: 255, nw_frag: 0, ipv6_src, ipv6_dst: 'fd00::1' },
+      })?.instructions.length ?? 0) > 0;
+    t.ok(advertisement('fd00::2'), 'control: neighbour discovery');
+    t.notOk(advertisement('fd00::1'));
+    t.notOk(advertisement(linkLocal));
+    const arp = (arp_spa: string): boolean =>
+      (meets(rules, 'firewall', { reg0: 2, reg1: 7, eth_type: 0x0806, arp_spa })?.instructions.length ?? 0) >
+      0;
+    t.ok(arp('10.0.0.2'), 'control: ARP');
+    t.notOk(arp('10.0.0.1'), 'who claims its address');
+  },
+);
+
+t.test('all pieces of a packet meet rules that do the same', async (t) => {
+  const adopted: Connection = {
+    protocol: 'udp',
+    opener: 'remote',
+    local: { address: 'fd00::1', port: 5000 },
+    remote: { address: 'fd00::2', port: 6000 },
+    replied: true,
+    timeLeftSeconds: 60,
+  };
+  const rules = [...firewallRules(instance), ...adoptionRules({ ...instance, adoption: [adopted] })];
+  const packet = (port: number): Packet => ({
+    direction: 'outbound',
+    family: 'ipv6',
+    protocol: 'udp',
+    source: { address: 'fd00::1', port },
+    destination: { address: 'fd00::2', port: 6000 },
+  });
+  const NEW = CT_STATE.new;
+  for (const [name, port, ct, mark] of [
+    ['opening', 5001, NEW, 0],
+    ['one-way', 5001, NEW, MARK.announced | (3 << 4)],
+    ['one-way, of another generation', 5001, NEW, MARK.announced],
+    ['the first reply', 5001, CT_STATE.est | CT_STATE.rpl, 3 << 4],
+    ['known', 5001, CT_STATE.est, 3 << 4],
+    ['of another generation', 5001, CT_STATE.est, 2 << 4],
+    ['adopted', 5000, NEW, 0],
+  ] as const) {
+    const first: Record<string, number | string> = {
+      ...fields(packet(port), ct),
+      ...{ ct_mark: mark, ct_nw_proto: 17, nw_frag: 1 },
+    };
+    const { udp_src, udp_dst, ...headers } = first;
+    t.ok(udp_src && udp_dst, 'control: the first piece has ports');
+    // What Open vSwitch makes of a later IPv6 fragment.
+    const later = { ...headers, ip_proto: 44, nw_frag: 3 };
+    for (const piece of [first, later]) {
+      t.match(meets(rules, 'firewall', piece)?.instructions, [{ actions: [{ type: 'ct' }] }], name);
+    }
+    const commits = [first, later].map((piece) => {
+      const { instructions = [] } = meets(rules, 'firewall-ct', piece) ?? {};
+      t.match(instructions.at(-1), { type: 'goto_table', table: 5 }, name);
+      return instructions.flatMap((one) =>
+        one.type === 'apply_actions' ? one.actions.filter(({ type }) => type === 'ct') : [],
+      );
+    });
+    t.same(commits[0], commits[1], name);
+  }
+  for (const [name, hidden] of Object.entries({
+    udp: { ip_proto: 17, udp_src: 0, udp_dst: 0 },
+    tcp: { ip_proto: 6, tcp_src: 0, tcp_dst: 0, tcp_flags: 0 },
+    icmp: { ip_proto: 58, icmpv6_type: 0, icmpv6_code: 0 },
+  })) {
+    const first = { ...fields(packet(5001), NEW), ...hidden, nw_frag: 1 };
+    t.equal(meets(rules, 'firewall', first)?.instructions.length, 0, `${name} behind the first piece`);
+  }
+});
+
+t.test('an adopted echo has the code of an echo', async (t) => {
+  for (const [family, local, remote, type] of [
+    ['ipv4', '10.0.0.1', '10.0.0.2', 8],
+    ['ipv6', 'fd00::1', 'fd00::2', 128],
+  ] as const) {
+    const ends = { local: { address: local }, remote: { address: remote } };
+    const adoption: Connection[] = [
+      { protocol: 'icmp', opener: 'terminal', ...ends, id: 1, replied: true, timeLeftSeconds: 30 },
+    ];
+    const closed = { ...policy, defaults: { outbound: 'drop', inbound: 'drop' } } as const;
+    const model = { ...instance, policy: closed, adoption };
+    const rules = [...firewallRules(model), ...adoptionRules(model)];
+    const passes = (code: number, ct: number): boolean => {
+      const [source, destination] = [
+        { address: local, port: 0 },
+        { address: remote, port: 0 },
+      ];
+      const packet: Packet = {
+        ...{ direction: 'outbound', family, protocol: 'icmp', source, destination, type, code, id: 2 },
+      } as Packet;
+      return (meets(rules, 'firewall-ct', fields(packet, ct))?.instructions.length ?? 0) > 0;
+    };
+    for (const ct of [CT_STATE.new, CT_STATE.inv]) {
+      t.ok(passes(0, ct), `control: ${family}`);
+      t.notOk(passes(1, ct), family);
+    }
+  }
+});
+
+t.test('the link-local address serves neighbour discovery and DHCPv6 only', async (t) => {
+  const linkLocal = linkLocalOf(terminal.mac);
+  const rules = guardRules(terminal, 5, 2);
+  const passes = (more: Readonly<Record<string, number | string>>): boolean =>
+    (meets(rules, 'guard', {
+      ...{ in_port: 5, eth_src: terminal.mac, eth_dst: '02:00:00:00:00:02', vlan_vid: 0, eth_type: 0x86dd },
+      ...{ nw_frag: 0, ipv6_src: linkLocal, ...more },
+    })?.instructions.length ?? 0) > 0;
+  const nd = { ip_proto: 58, icmpv6_code: 0, nw_ttl: 255, ipv6_nd_sll: '00:00:00:00:00:00' };
+  t.ok(passes({ ...nd, icmpv6_type: 133 }));
+  t.ok(passes({ ...nd, icmpv6_type: 135, ipv6_nd_target: 'fd00::2' }));
+  t.ok(passes({ ip_proto: 17, udp_src: 546, udp_dst: 547 }));
+  t.notOk(passes({ ip_proto: 17, udp_src: 546, udp_dst: 53 }));
+  t.notOk(passes({ ip_proto: 17, udp_src: 5000, udp_dst: 547 }));
+  t.notOk(passes({ ip_proto: 6, tcp_src: 5000, tcp_dst: 80 }));
+  t.notOk(passes({ ...nd, icmpv6_type: 143 }), 'multicast listener reports');
+  t.notOk(passes({ ...nd, icmpv6_type: 128 }), 'echo');
+  t.ok(passes({ ip_proto: 6, tcp_src: 5000, tcp_dst: 80, ipv6_src: 'fd00::1' }), 'control: its own address');
 });
 
 t.test("the guard names the terminal's own addresses and no other", async (t) => {

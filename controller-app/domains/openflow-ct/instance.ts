@@ -272,6 +272,7 @@ export class Instance {
     const { host, number } = this.parts;
     return {
       number,
+      terminal: this.terminal,
       policy: this.#policy,
       generation: this.#generation,
       role: this.#role === 'draining' ? 'draining' : this.#role === 'active' ? 'active' : 'standby',
