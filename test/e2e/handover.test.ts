@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import t, { type Test } from 'tap';
 import { cachedImage, defaultCacheDirectory } from '../../edge-agent/runtime/docker/image-cache.js';
+import { realClock, sleep } from '../../shared/runtime/clock.js';
 import { CommandError, run } from '../../shared/runtime/command.js';
 import { fatesFromNow } from '../harness/fates-from-now.js';
 import { startTraffic } from '../harness/hosts/index.js';
@@ -17,6 +18,8 @@ t.setTimeout(300_000);
 
 const PORT = { both: 5001, serverOnly: 5002 } as const;
 const MAIN = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
+/** Of four connections each, opened while a firewall moves. */
+const MAX_BATCHES = 20;
 const REFUSING_IMAGE = 'paguro/refusing:test';
 
 const paguro = await Paguro.start({ agentYaml: `docker:\n  image: ${REFUSING_IMAGE}` });
@@ -155,6 +158,25 @@ await t.test('on demand by the command line, wherever the terminal is', async (t
   t.match(again.message, /active in sdn-1 already/);
   t.match((await failing(cli('handover', 'alice', '--to', 'nowhere'))).message, /there are: sdn-1, edge-1/);
   t.match((await failing(cli('handover', 'nobody', '--to', 'edge-1'))).message, /alice/);
+});
+
+await t.test('connections opened while the firewall moves live on, there and back', async (t) => {
+  for (const to of ['edge-1', 'sdn-1']) {
+    let over = false;
+    const moving = paguro.handover('alice', to).finally(() => {
+      over = true;
+    });
+    let batches = 0;
+    for (; !over && batches < MAX_BATCHES; batches += 1) {
+      await open();
+      await sleep(realClock, 30);
+    }
+    const report = await moving;
+    t.equal(report.outcome, 'done');
+    t.ok(batches > 3, `${4 * batches} connections opened meanwhile`);
+    t.ok(report.deltaBytes > 0, `${report.deltaBytes} bytes of changes followed the snapshot`);
+    await allAlive(t);
+  }
 });
 
 await t.test('a wrong policy file is refused; the policy in force stays', async (t) => {
