@@ -71,7 +71,7 @@ export class HandoverError extends Error {
   }
 }
 
-/** Between two tries of a step after the switch: doubled each time up to the most. */
+/** Between two tries of a removal: doubled each time up to the most. */
 const REPEAT_MS = { first: 250, most: 10_000 } as const;
 /** The lease is renewed this many times before it would run out. */
 const RENEWALS_PER_LEASE = 3;
@@ -89,7 +89,9 @@ export class Coordinator {
         new FirewallRecord(terminal, policy, options.firstEpoch),
       ]),
     );
-    this.#renewals = setInterval(() => this.#renew(), options.timings.leaseMs / RENEWALS_PER_LEASE);
+    this.#renewals = setInterval(() => {
+      for (const record of this.#records.values()) void this.#renewLease(record);
+    }, options.timings.leaseMs / RENEWALS_PER_LEASE);
   }
 
   record(terminal: string): FirewallRecord {
@@ -119,7 +121,7 @@ export class Coordinator {
       }
       record.active = placed;
       this.options.log.info({ terminal, domain: to, epoch: id.epoch }, 'firewall placed');
-      for (const stray of strays) this.#inBackground(() => this.#remove(stray), stray);
+      for (const stray of strays) this.#removeInBackground(stray);
     });
   }
 
@@ -174,7 +176,7 @@ export class Coordinator {
       const stray = { domain, id: { terminal, epoch } };
       const active = record?.active;
       if (record && (!active || record.handover !== undefined || epoch >= active.id.epoch)) continue;
-      this.#inBackground(() => this.#remove(stray), stray);
+      this.#removeInBackground(stray);
     }
   }
 
@@ -307,7 +309,7 @@ export class Coordinator {
       await this.#remove(placed);
     } catch (error) {
       this.#complain(placed, error);
-      this.#inBackground(() => this.#remove(placed), placed);
+      this.#removeInBackground(placed);
     }
   }
 
@@ -349,10 +351,6 @@ export class Coordinator {
     }
   }
 
-  #renew(): void {
-    for (const record of this.#records.values()) void this.#renewLease(record);
-  }
-
   /** Notices also that an instance is there no more: its agent has begun anew, or its container has ended. */
   async #renewLease(record: FirewallRecord): Promise<void> {
     const { active } = record;
@@ -374,27 +372,27 @@ export class Coordinator {
       { domain: domain.name, ...id },
       'the firewall is gone: a new one is placed, its connections are lost',
     );
-    this.#inBackground(() => this.#remove(active), active);
+    this.#removeInBackground(active);
     this.options.onLost(id.terminal);
   }
 
-  /** Repeats a step that must be done, until it is or the coordinator closes. */
-  async #untilDone(placed: Placed, step: () => Promise<void>): Promise<void> {
+  #removeInBackground(placed: Placed): void {
+    const work = this.#untilRemoved(placed).finally(() => this.#background.delete(work));
+    this.#background.add(work);
+  }
+
+  /** Repeats the removal, which must be done, until it is or the coordinator closes. */
+  async #untilRemoved(placed: Placed): Promise<void> {
     let waitMs: number = REPEAT_MS.first;
     while (!this.#closing.signal.aborted) {
       try {
-        return await step();
+        return await this.#remove(placed);
       } catch (error) {
         this.#complain(placed, error);
         await this.#pause(waitMs);
         waitMs = Math.min(waitMs * 2, REPEAT_MS.most);
       }
     }
-  }
-
-  #inBackground(step: () => Promise<void>, placed: Placed): void {
-    const work = this.#untilDone(placed, step).finally(() => this.#background.delete(work));
-    this.#background.add(work);
   }
 
   /** Ends early when the coordinator closes. */

@@ -42,7 +42,6 @@ export interface RuleCookie {
 
 export const DEFAULT_OUTBOUND = 1000;
 export const DEFAULT_INBOUND = 1001;
-export const MAX_INSTANCE = 2046;
 
 export function packCookie({ kind, instance, policyRule }: RuleCookie): number {
   return ((KINDS.indexOf(kind) << 28) | (instance << 16) | policyRule) >>> 0;

@@ -6,7 +6,6 @@ export {
   DEFAULT_INBOUND,
   DEFAULT_OUTBOUND,
   type Kind,
-  MAX_INSTANCE,
   packCookie,
   policyCookies,
   type RuleCookie,
@@ -16,4 +15,4 @@ export { type FirewallInstance, firewallRules, MAX_POLICY_RULES, PolicyTooLargeE
 export { guardRules } from './guard.js';
 export { GENERATIONS, MARK, openerOf } from './mark.js';
 export { renderPolicy } from './policy-rules.js';
-export { type Rule, SIDE } from './rule.js';
+export { apply, goto, type Rule, SIDE } from './rule.js';

@@ -13,14 +13,8 @@ import { isEndPort } from '../../shared/domain/ends.js';
 import type { Rule } from '../core/plugin.js';
 import { FLOOD } from '../forwarding/flood.js';
 import { type Action, type Instruction, type Match, OFPP, OFPVID_PRESENT } from '../openflow/index.js';
-import {
-  networkSideTag,
-  type Path,
-  SIDE,
-  type SteeringView,
-  type TerminalView,
-  terminalSideTag,
-} from './view.js';
+import { apply, goto, SIDE } from '../pipeline/index.js';
+import { networkSideTag, type Path, type SteeringView, type TerminalView, terminalSideTag } from './view.js';
 
 export interface SteeringTables {
   readonly guard: number;
@@ -53,9 +47,6 @@ const PRIORITY = {
   handedOnToNobody: 29,
 } as const;
 
-/** The cookie of the rule that tells of a terminal's first frame on another port. */
-export const COOKIE_TERMINAL_SEEN = 1;
-
 /** Register 2 while a flooded frame visits the ports and instances of this switch. */
 const FLOOD_HERE = FLOOD + 1;
 
@@ -71,8 +62,6 @@ const push = (vid: number): Action[] => [
   { type: 'push_vlan', ethertype: 0x8100 },
   set({ vlan_vid: vid | OFPVID_PRESENT }),
 ];
-const apply = (...actions: Action[]): Instruction => ({ type: 'apply_actions', actions });
-const goto = (table: number): Instruction => ({ type: 'goto_table', table });
 
 /** Rules by group: one for the switch itself, and one for each of `terminals` (which do not depend on one another). */
 export function steeringRules(
@@ -174,7 +163,6 @@ class SwitchSteering {
       {
         table: 'classify',
         priority: PRIORITY.terminalElsewhere,
-        cookie: COOKIE_TERMINAL_SEEN,
         match: { eth_src: terminal.mac },
         instructions: [apply({ type: 'output', port: OFPP.CONTROLLER, maxLen: 0xffff })],
       },

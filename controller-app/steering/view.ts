@@ -37,5 +37,3 @@ export interface SteeringView {
 /** Tags on trunks (IEEE 802.1Q): between the attachment and the instance, and between the instance and the network. */
 export const terminalSideTag = (instance: number): number => 2 * instance;
 export const networkSideTag = (instance: number): number => 2 * instance + 1;
-
-export const SIDE = { terminal: 1, network: 2 } as const;

@@ -281,7 +281,8 @@ async function numbersChanges(bench: Bench): Promise<void> {
   assert.deepEqual(plain(later.deltas[0]), plain(early.deltas[1]), 'from where it was asked for');
 }
 
-async function abortsChanges(bench: Bench): Promise<void> {
+/** An active instance whose changes are followed, and the first of them has been reported. */
+async function followed(bench: Bench) {
   const id = await bench.activated();
   const { sequence } = await bench.domain.export(id);
   const follower = bench.follow(id, sequence);
@@ -290,6 +291,11 @@ async function abortsChanges(bench: Bench): Promise<void> {
     'a change is reported',
     () => follower.deltas.length > 0 || follower.outcome() !== undefined,
   );
+  return { id, sequence, follower };
+}
+
+async function abortsChanges(bench: Bench): Promise<void> {
+  const { id, sequence, follower } = await followed(bench);
   assert.equal(follower.outcome(), undefined, 'changes go on');
   follower.abort();
   await bench.until('the changes end', () => follower.outcome() !== undefined);
@@ -300,14 +306,7 @@ async function abortsChanges(bench: Bench): Promise<void> {
 }
 
 async function endsChanges(bench: Bench): Promise<void> {
-  const id = await bench.activated();
-  const { sequence } = await bench.domain.export(id);
-  const follower = bench.follow(id, sequence);
-  await bench.domain.setPolicy(id, changedPolicy(bench.environment.policy));
-  await bench.until(
-    'a change is reported',
-    () => follower.deltas.length > 0 || follower.outcome() !== undefined,
-  );
+  const { id, follower } = await followed(bench);
   await bench.domain.retire(id);
   await bench.until('the changes end', () => follower.outcome() !== undefined);
   assert.equal(follower.outcome()?.error, undefined, 'without an error');

@@ -3,6 +3,7 @@
  */
 import fc from 'fast-check';
 import t from 'tap';
+import { MAX_INSTANCE_NUMBER } from '../../controller-app/core/instance-numbers.js';
 import { flowKey } from '../../controller-app/core/rule-set.js';
 import { CT_STATE, type Match, TCP_FLAGS } from '../../controller-app/openflow/index.js';
 import {
@@ -13,7 +14,6 @@ import {
   firewallRules,
   guardRules,
   MARK,
-  MAX_INSTANCE,
   MAX_POLICY_RULES,
   PolicyTooLargeError,
   packCookie,
@@ -78,7 +78,7 @@ t.test('a range of ports becomes masks that hold exactly its ports', async (t) =
 
 t.test('a cookie tells kind, instance and policy rule', async (t) => {
   const kind = fc.constantFrom('opening', 'state', 'announce', 'refused', 'adopted' as const);
-  const number = fc.integer({ min: 1, max: MAX_INSTANCE });
+  const number = fc.integer({ min: 1, max: MAX_INSTANCE_NUMBER });
   const rule = fc.constantFrom(0, 1, 999, DEFAULT_OUTBOUND, DEFAULT_INBOUND);
   fc.assert(
     fc.property(kind, number, rule, (kind, number, policyRule) => {
