@@ -425,5 +425,5 @@ function isGone(error: unknown): boolean {
 
 /** The state of a firewall that has not seen a packet. */
 function nothingYet({ terminal, policy }: FirewallRecord, epoch: Epoch): FirewallState {
-  return { terminal, epoch, sequence: 0, policy, connections: [], counters: [] };
+  return { terminal, epoch, sequence: 0, policy, earlier: [], connections: [], counters: [] };
 }

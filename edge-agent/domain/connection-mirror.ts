@@ -47,7 +47,7 @@ export class ConnectionMirror {
     const touched = new Map<string, Connection | undefined>();
     const effective: Change[] = [];
     for (const change of changes) {
-      if (change.kind === 'policy') continue;
+      if (change.kind === 'policy' || change.kind === 'terminal') continue;
       const key = change.kind === 'ended' ? change.key : connectionKey(change.connection);
       const before = this.#connections.get(key);
       if (change.kind === 'ended') {

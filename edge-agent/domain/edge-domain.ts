@@ -21,6 +21,7 @@ import {
   firewallStateSchema,
   type Snapshot,
 } from '../../shared/firewall/state.js';
+import { type Terminal, terminalSchema } from '../../shared/firewall/terminal.js';
 import type { Log } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
 import type { InstanceRuntime } from '../runtime/runtime.js';
@@ -118,6 +119,11 @@ export class EdgeDomain implements Domain {
 
   apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
     return this.#call(id, () => this.#instance(id).apply(deltas));
+  }
+
+  async setTerminal(id: InstanceId, given: Terminal): Promise<void> {
+    const terminal = valid(terminalSchema, given, 'terminal');
+    await this.#call(id, () => this.#instance(id).setTerminal(terminal));
   }
 
   async setPolicy(id: InstanceId, given: Policy): Promise<void> {

@@ -140,6 +140,10 @@ export class Instance {
     this.#applied = applied;
   }
 
+  async setTerminal(_terminal: Terminal): Promise<void> {
+    throw new DomainError('refused', 'the addresses of a terminal cannot be changed here yet');
+  }
+
   /** New rules, the counters of those that stay. Connections that were admitted go on, as the reference verdict has it. */
   async setPolicy(policy: Policy): Promise<void> {
     this.#mustWork();
@@ -201,6 +205,7 @@ export class Instance {
       epoch: this.id.epoch,
       sequence,
       policy: this.#policy,
+      earlier: [],
       connections,
       counters,
     };

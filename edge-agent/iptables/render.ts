@@ -183,7 +183,11 @@ function countedRule(
   return `[${counter?.packets ?? 0}:${counter?.bytes ?? 0}] ${text}`;
 }
 
-const TARGETS: Readonly<Record<Action, string>> = { accept: `-g ${ACCEPT}`, drop: '-j DROP' };
+const TARGETS: Readonly<Record<Action, string>> = {
+  accept: `-g ${ACCEPT}`,
+  drop: '-j DROP',
+  reject: '-j DROP',
+};
 
 function holdsFor(each: Rule, family: Family): boolean {
   if (each.family !== undefined && each.family !== family) return false;

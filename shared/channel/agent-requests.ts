@@ -183,6 +183,9 @@ async function perform(domain: Domain, request: Request): Promise<Reply> {
     case 'set-policy':
       await domain.setPolicy(request.instance, request.policy);
       break;
+    case 'set-terminal':
+      await domain.setTerminal(request.instance, request.terminal);
+      break;
     case 'activate':
       await domain.activate(request.instance, request.leaseMs);
       break;

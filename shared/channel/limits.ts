@@ -3,7 +3,7 @@
  */
 
 /** Said in `hello`; both sides must speak the same. Raise it with every change that an older peer would misread. */
-export const PROTOCOL_VERSION = 1;
+export const PROTOCOL_VERSION = 2;
 /** The largest message, in bytes: a table of a million connections at the codec's worst fits. */
 export const MAX_FRAME_BYTES = 32 * 2 ** 20;
 /** The largest first message: until its hello is accepted a peer is a stranger. */

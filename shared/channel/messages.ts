@@ -12,7 +12,7 @@ import {
   firewallStateSchema,
   sequenceSchema,
 } from '../firewall/state.js';
-import { terminalNameSchema } from '../firewall/terminal.js';
+import { terminalNameSchema, terminalSchema } from '../firewall/terminal.js';
 import { MAX_BATCH, MAX_ERROR_TEXT, PROTOCOL_VERSION } from './limits.js';
 
 const id = z
@@ -120,6 +120,7 @@ export const controllerWireSchema = z.discriminatedUnion('type', [
   /** Changes of another instance, for this one to apply. */
   z.strictObject({ type: z.literal('delta'), id, instance, deltas }),
   z.strictObject({ type: z.literal('set-policy'), id, instance, policy: policySchema }),
+  z.strictObject({ type: z.literal('set-terminal'), id, instance, terminal: terminalSchema }),
   z.strictObject({ type: z.literal('activate'), id, instance, leaseMs: durationMs }),
   z.strictObject({ type: z.literal('drain'), id, instance, drainMs: durationMs }),
   z.strictObject({ type: z.literal('retire'), id, instance }),
@@ -150,6 +151,7 @@ export const REQUEST_TYPES = [
   'prepare',
   'delta',
   'set-policy',
+  'set-terminal',
   'activate',
   'drain',
   'retire',

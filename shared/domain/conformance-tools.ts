@@ -66,6 +66,7 @@ export class Bench {
       epoch: epochOf(id.epoch - 1),
       sequence: SNAPSHOT_SEQUENCE,
       policy,
+      earlier: [],
       connections: [],
       counters: [],
       ...change,

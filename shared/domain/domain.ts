@@ -7,6 +7,7 @@
 
 import type { Policy } from '../firewall/policy.js';
 import type { Delta, Epoch, FirewallState, Snapshot } from '../firewall/state.js';
+import type { Terminal } from '../firewall/terminal.js';
 
 export type Role = 'standby' | 'active' | 'draining' | 'retired';
 
@@ -53,12 +54,18 @@ export interface Domain {
   capabilities(): Promise<Capabilities>;
   /**
    * Builds a standby instance with this state and returns its ends. Nothing leads to it yet. Whatever goes wrong is undone
-   * before the call fails. `epoch` is the new instance's; `snapshot.epoch` is that of the instance it was taken from.
+   * before the call fails. A state with connections that are not the terminal's, or that none of its policies allowed, is refused whole
+   * (`invalid`; see shared/firewall/admission.ts), and so is such a change in `apply`. `epoch` is the new instance's; `snapshot.epoch` is that of the instance it was taken from.
    */
   prepare(snapshot: Snapshot, epoch: Epoch): Promise<Ends>;
   /** Brings a standby (or active, while the old one drains) instance up to date; in order, by sequence. */
   apply(id: InstanceId, deltas: readonly Delta[]): Promise<void>;
   setPolicy(id: InstanceId, policy: Policy): Promise<void>;
+  /**
+   * The terminal has other addresses: name and MAC must be those of the instance (`invalid` otherwise). Connections of addresses
+   * that it has no more are over.
+   */
+  setTerminal(id: InstanceId, terminal: Terminal): Promise<void>;
   /** From now on the instance admits new connections, for `leaseMs` from now unless repeated. */
   activate(id: InstanceId, leaseMs: number): Promise<void>;
   /** From now on the instance admits nothing new; it forwards packets of connections it knows for `drainMs` more. */

@@ -7,7 +7,8 @@ import { z } from 'zod';
 import { protocolSchema } from './connection.js';
 import { canonicalIpv6, type Family, familyOf } from './terminal.js';
 
-export const actionSchema = z.enum(['accept', 'drop']);
+/** `reject` drops and answers: a TCP SYN with a RST, all else with an ICMP error (reject.ts). */
+export const actionSchema = z.enum(['accept', 'drop', 'reject']);
 export type Action = z.infer<typeof actionSchema>;
 
 /** Seen from the terminal: outbound connections are opened by it, inbound ones by others. */
@@ -98,11 +99,19 @@ export const DEFAULT_NAMES: Readonly<Record<Direction, string>> = {
   inbound: 'default inbound',
 };
 
+/** The most rules of a policy. */
+export const MAX_RULES = 2_000;
+
 export const policySchema = z
   .strictObject({
     name: z.string().min(1).max(63),
     defaults: z.strictObject({ outbound: actionSchema, inbound: actionSchema }),
-    rules: z.array(ruleSchema).max(1000).readonly(),
+    rules: z
+      .array(ruleSchema)
+      .max(MAX_RULES, {
+        message: `a policy has at most ${MAX_RULES} rules: join some, for instance with lists of ports`,
+      })
+      .readonly(),
   })
   .check((context) => {
     const seen = new Set<string>(Object.values(DEFAULT_NAMES));

@@ -3,7 +3,15 @@
  */
 import { type Connection, connectionKey } from './connection.js';
 import { DEFAULT_NAMES, type Policy } from './policy.js';
-import { type Delta, type FirewallState, MAX_CONNECTIONS, type RuleCounter } from './state.js';
+import { isSamePolicy } from './policy-history.js';
+import {
+  type Delta,
+  type FirewallState,
+  MAX_CONNECTIONS,
+  MAX_EARLIER_POLICIES,
+  type RuleCounter,
+} from './state.js';
+import type { Terminal } from './terminal.js';
 
 export class StateError extends Error {
   override readonly name = 'StateError';
@@ -23,7 +31,7 @@ export function applyDeltas(state: FirewallState, deltas: readonly Delta[]): Fir
   const fresh = deltas.filter(({ sequence }) => sequence > state.sequence);
   if (fresh.length === 0) return state;
   const connections = new Map(state.connections.map((connection) => [connectionKey(connection), connection]));
-  let { sequence, policy } = state;
+  let { sequence, policy, earlier, terminal } = state;
   for (const delta of fresh) {
     if (delta.sequence <= sequence) continue;
     if (delta.sequence !== sequence + 1) {
@@ -42,14 +50,22 @@ export function applyDeltas(state: FirewallState, deltas: readonly Delta[]): Fir
         connections.delete(change.key);
         break;
       case 'policy':
+        if (!isSamePolicy(policy, change.policy))
+          earlier = [policy, ...earlier].slice(0, MAX_EARLIER_POLICIES);
         policy = change.policy;
+        break;
+      case 'terminal':
+        terminal = change.terminal;
+        endForeign(connections, terminal);
         break;
     }
   }
   return {
     ...state,
+    terminal,
     sequence,
     policy,
+    earlier,
     connections: [...connections.values()],
     counters: policy === state.policy ? state.counters : countersFor(policy, state.counters),
   };
@@ -57,6 +73,12 @@ export function applyDeltas(state: FirewallState, deltas: readonly Delta[]): Fir
 
 export function applyDelta(state: FirewallState, delta: Delta): FirewallState {
   return applyDeltas(state, [delta]);
+}
+
+/** Connections of addresses that the terminal does not have (any more) are over. */
+function endForeign(connections: Map<string, Connection>, { ipv4, ipv6 }: Terminal): void {
+  const own = new Set([...ipv4, ...ipv6]);
+  for (const [key, { local }] of connections) if (!own.has(local.address)) connections.delete(key);
 }
 
 function setConnection(connections: Map<string, Connection>, connection: Connection): void {

@@ -3,7 +3,7 @@
  */
 import { z } from 'zod';
 import { connectionSchema } from './connection.js';
-import { policySchema } from './policy.js';
+import { MAX_RULES, policySchema } from './policy.js';
 import { terminalSchema } from './terminal.js';
 
 /** Counts the moves of a terminal's firewall. It fences: a message of an older epoch is refused. */
@@ -30,15 +30,23 @@ export const ruleCounterSchema = z.strictObject({
 });
 export type RuleCounter = z.infer<typeof ruleCounterSchema>;
 
-export const MAX_CONNECTIONS = 1_000_000;
+/** Far more than a terminal has, and no more than its container and its switch can hold. */
+export const MAX_CONNECTIONS = 200_000;
+/** How many policies a state may name beside the present one. */
+export const MAX_EARLIER_POLICIES = 16;
 
 export const firewallStateSchema = z.strictObject({
   terminal: terminalSchema,
   epoch: epochSchema,
   sequence: sequenceSchema,
   policy: policySchema,
+  /** Policies that were in force before, the last replaced first, as far as connections live on that only they allowed. */
+  earlier: z.array(policySchema).max(MAX_EARLIER_POLICIES).readonly().default([]),
   connections: z.array(connectionSchema).max(MAX_CONNECTIONS).readonly(),
-  counters: z.array(ruleCounterSchema).max(1002).readonly(),
+  counters: z
+    .array(ruleCounterSchema)
+    .max(MAX_RULES + 2)
+    .readonly(),
 });
 export type FirewallState = z.infer<typeof firewallStateSchema>;
 /** A whole firewall state of one instance. */
@@ -50,6 +58,8 @@ export const changeSchema = z.discriminatedUnion('kind', [
   /** A connection has ended: `key` is its `connectionKey`. */
   z.strictObject({ kind: z.literal('ended'), key: z.string().min(1).max(200) }),
   z.strictObject({ kind: z.literal('policy'), policy: policySchema }),
+  /** The terminal has other addresses than before: name and MAC are the same. Connections of addresses that it has no more are over. */
+  z.strictObject({ kind: z.literal('terminal'), terminal: terminalSchema }),
 ]);
 export type Change = z.infer<typeof changeSchema>;
 

@@ -8,6 +8,7 @@
  *      connection is known until it is forgotten, but a SYN of the same ends opens anew.
  *   3. An ICMP error passes if the packet it quotes is of a known connection.
  *   4. What opens a connection is judged by the policy: a TCP SYN without ACK, FIN and RST; a UDP datagram; an echo request.
+ *      Only here a packet may be rejected, which is a drop with an answer (reject.ts).
  *   5. All else drops: packets from the middle of TCP connections that nobody opened here, echo replies that nobody asked
  *      for, other ICMP, other protocols. No policy can accept these.
  */
@@ -75,7 +76,7 @@ export function verdict(policy: Policy, known: KnownConnections, packet: Packet)
   if (packet.protocol === 'icmp' && packet.type === icmp?.echoReply) return drop('unknown-echo');
 
   const decided = judge(policy, packet);
-  return decided.verdict === 'drop'
+  return decided.verdict !== 'accept'
     ? decided
     : { ...decided, admits: { ...connection, timeLeftSeconds: idleOf(connection) } };
 }

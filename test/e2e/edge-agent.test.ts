@@ -61,6 +61,7 @@ const snapshot: Snapshot = {
   epoch: epoch(1),
   sequence: 0,
   policy: examplePolicy,
+  earlier: [],
   connections: [],
   counters: [],
 };

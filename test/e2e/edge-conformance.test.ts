@@ -110,6 +110,7 @@ function remembering(domain: Domain, note: (id: InstanceId, ends: Ends) => void)
       return ends;
     },
     apply: (id, deltas) => domain.apply(id, deltas),
+    setTerminal: (id, terminal) => domain.setTerminal(id, terminal),
     setPolicy: (id, policy) => domain.setPolicy(id, policy),
     activate: (id, leaseMs) => domain.activate(id, leaseMs),
     drain: (id, drainMs) => domain.drain(id, drainMs),

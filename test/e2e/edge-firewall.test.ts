@@ -80,6 +80,7 @@ async function standby(change: Partial<Snapshot> = {}): Promise<{ id: InstanceId
     epoch: epoch(1),
     sequence: 7,
     policy,
+    earlier: [],
     connections: [],
     counters: [],
     ...change,
@@ -808,7 +809,15 @@ await t.test('rules that iptables refuses', async (t) => {
 });
 
 function snapshotOf(value: number): Snapshot {
-  return { terminal: alice, epoch: epoch(value), sequence: 0, policy, connections: [], counters: [] };
+  return {
+    terminal: alice,
+    epoch: epoch(value),
+    sequence: 0,
+    policy,
+    earlier: [],
+    connections: [],
+    counters: [],
+  };
 }
 
 function stateOf(text: string): TcpState {

@@ -75,6 +75,7 @@ async function place(
     epoch: epoch(1),
     sequence: 0,
     policy,
+    earlier: [],
     connections,
     counters: [],
     ...change,
@@ -613,6 +614,7 @@ t.test('adoption ends: with the time the connection had left, and only after act
     epoch: epoch(1),
     sequence: 0,
     policy,
+    earlier: [],
     connections: [connection],
     counters: [],
   };

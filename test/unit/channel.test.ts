@@ -54,7 +54,15 @@ const id: InstanceId = { terminal: 'alice', epoch: epoch(2) };
 const QUICK: Partial<Limits> = { backoffFirstMs: 5, backoffMaxMs: 20, reconnectMs: 10_000, closeMs: 200 };
 
 function snapshot(connections: readonly Connection[] = []): Snapshot {
-  return { terminal: alice, epoch: epoch(1), sequence: 41, policy: examplePolicy, connections, counters: [] };
+  return {
+    terminal: alice,
+    epoch: epoch(1),
+    sequence: 41,
+    policy: examplePolicy,
+    earlier: [],
+    connections,
+    counters: [],
+  };
 }
 
 function sorted(connections: readonly Connection[]): string[] {

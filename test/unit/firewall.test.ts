@@ -754,6 +754,7 @@ const empty: FirewallState = {
   epoch: epoch(1),
   sequence: 10,
   policy: phone,
+  earlier: [],
   connections: [],
   counters: countersFor(phone),
 };

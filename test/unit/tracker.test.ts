@@ -345,6 +345,7 @@ function world() {
     epoch: epoch(1),
     sequence: 0,
     policy,
+    earlier: [],
     connections: [],
     counters: [],
     ...change,

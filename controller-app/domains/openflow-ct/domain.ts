@@ -23,6 +23,7 @@ import {
   firewallStateSchema,
   type Snapshot,
 } from '../../../shared/firewall/state.js';
+import type { Terminal } from '../../../shared/firewall/terminal.js';
 import type { Clock, Timer } from '../../../shared/runtime/clock.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
@@ -123,6 +124,10 @@ export class OpenFlowCtDomain implements Domain {
 
   apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
     return this.#call(id, ({ instance }) => instance.apply(deltas));
+  }
+
+  setTerminal(id: InstanceId, terminal: Terminal): Promise<void> {
+    return this.#call(id, ({ instance }) => instance.setTerminal(terminal));
   }
 
   setPolicy(id: InstanceId, policy: Policy): Promise<void> {

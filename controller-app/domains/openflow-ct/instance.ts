@@ -3,7 +3,7 @@
  * call after another; copies of packets and the tick come in between, and change nothing in the switch by themselves.
  */
 import { ChangeLog } from '../../../shared/domain/change-log.js';
-import type { Dpid, InstanceId, Role } from '../../../shared/domain/domain.js';
+import { DomainError, type Dpid, type InstanceId, type Role } from '../../../shared/domain/domain.js';
 import { connectionKey } from '../../../shared/firewall/connection.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import { StateError } from '../../../shared/firewall/reduce.js';
@@ -113,6 +113,10 @@ export class Instance {
         continue;
       }
       this.#imported = sequence;
+      if (change.kind === 'terminal') {
+        await this.setTerminal(change.terminal);
+        continue;
+      }
       // What the switch tracks here by now is known better here.
       const key = change.kind === 'ended' ? change.key : connectionKey(change.connection);
       if (this.#table.get(key)) continue;
@@ -122,6 +126,10 @@ export class Instance {
       this.log.append([change]);
     }
     if (this.#adoption.stale) await this.#setRules();
+  }
+
+  async setTerminal(_terminal: Terminal): Promise<void> {
+    throw new DomainError('refused', 'the addresses of a terminal cannot be changed here yet');
   }
 
   /** The policy for connections from now on; those that live go on. When the switch refuses it, the old one stays. */
@@ -229,6 +237,7 @@ export class Instance {
       epoch: this.parts.id.epoch,
       sequence: this.log.sequence,
       policy: this.#policy,
+      earlier: [],
       connections: [...this.#table.export(now), ...this.#adoption.export(now)],
       counters: this.#counters.total(),
     };

@@ -22,6 +22,7 @@ import {
 } from '../../../shared/domain/domain.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
+import type { Terminal } from '../../../shared/firewall/terminal.js';
 import { type Clock, realClock } from '../../../shared/runtime/clock.js';
 import { newDeltas } from './new-deltas.js';
 
@@ -104,6 +105,10 @@ export class RemoteDomain implements Domain {
       this.#transferred('apply', instance, sentBytes);
       if (reply.type !== 'ack') this.#wrongReply(reply.type);
     }
+  }
+
+  setTerminal(id: InstanceId, terminal: Terminal): Promise<void> {
+    return this.#acknowledged({ type: 'set-terminal', instance: bare(id), terminal });
   }
 
   setPolicy(id: InstanceId, policy: Policy): Promise<void> {
