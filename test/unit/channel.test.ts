@@ -24,6 +24,7 @@ import {
   MAX_HELLO_BYTES,
   MAX_STRANGERS,
   MAX_UNACKNOWLEDGED,
+  PROTOCOL_VERSION,
 } from '../../shared/channel/limits.js';
 import { loopbackAddressOf } from '../../shared/channel/loopback.js';
 import { DOMAIN_ERROR_CODES } from '../../shared/channel/messages.js';
@@ -352,9 +353,9 @@ t.test('a stranger is refused, with the reason, when it', async (t) => {
     },
     {
       what: 'speaks another version',
-      frame: pack({ ...HELLO, protocol: 2, news: true }),
+      frame: pack({ ...HELLO, protocol: PROTOCOL_VERSION + 1, news: true }),
       code: 4002,
-      says: /version 2 .* version 1: install/,
+      says: /version 3 .* version 2: install/,
       type: 'refusal',
     },
     {
@@ -375,7 +376,11 @@ t.test('a stranger is refused, with the reason, when it', async (t) => {
   }
   const agent = await greeted(t, port);
   await waitFor('connected', () => remote.connected);
-  t.match(agent.received, [{ type: 'hello-ack', protocol: 1 }], 'control: a good hello is accepted');
+  t.match(
+    agent.received,
+    [{ type: 'hello-ack', protocol: PROTOCOL_VERSION }],
+    'control: a good hello is accepted',
+  );
   agent.say(HELLO);
   await waitFor('a second hello ends it', () => agent.closed !== undefined);
 });
@@ -561,7 +566,7 @@ t.test('a silent peer is taken for dead', async (t) => {
     t.ok(agent.heard('ping'), 'it was asked first');
   });
   t.test('by the agent, which dials again', async (t) => {
-    const raw = await rawController((peer) => peer.say({ type: 'hello-ack', protocol: 1 }));
+    const raw = await rawController((peer) => peer.say({ type: 'hello-ack', protocol: PROTOCOL_VERSION }));
     const agent = serveDomain({
       url: `ws://127.0.0.1:${raw.port}`,
       domain: new ReferenceDomain(),
@@ -839,7 +844,7 @@ t.test('an agent hangs up on a controller that', async (t) => {
     [
       'asks for something malformed',
       (peer) => {
-        peer.say({ type: 'hello-ack', protocol: 1 });
+        peer.say({ type: 'hello-ack', protocol: PROTOCOL_VERSION });
         peer.say({ type: 'prepare', id: 1, epoch: 0, snapshot: {} });
       },
       /not valid/,
@@ -847,7 +852,7 @@ t.test('an agent hangs up on a controller that', async (t) => {
     [
       'sends a table that is none',
       (peer) => {
-        peer.say({ type: 'hello-ack', protocol: 1 });
+        peer.say({ type: 'hello-ack', protocol: PROTOCOL_VERSION });
         peer.say({
           type: 'prepare',
           id: 1,
@@ -875,7 +880,7 @@ t.test('an agent hangs up on a controller that', async (t) => {
 });
 
 t.test('too many requests at once are refused by the agent too', async (t) => {
-  const raw = await rawController((peer) => peer.say({ type: 'hello-ack', protocol: 1 }));
+  const raw = await rawController((peer) => peer.say({ type: 'hello-ack', protocol: PROTOCOL_VERSION }));
   const domain = new ReferenceDomain('edge-1');
   domain.health = () => new Promise(() => {});
   const limits = { ...QUICK, maxInFlight: 3 };

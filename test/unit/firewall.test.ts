@@ -9,7 +9,7 @@ import { renderPolicy } from '../../controller-app/pipeline/index.js';
 import { addressBits, inPrefix } from '../../shared/firewall/addresses.js';
 import { type Connection, connectionKey, connectionSchema } from '../../shared/firewall/connection.js';
 import { connectionOf, ICMP_TYPES, type Packet } from '../../shared/firewall/packet.js';
-import { type Policy, policySchema, type Rule, ruleSchema } from '../../shared/firewall/policy.js';
+import { type Policy, policySchema, ruleSchema } from '../../shared/firewall/policy.js';
 import { parsePolicy } from '../../shared/firewall/policy-file.js';
 import { applyDelta, applyDeltas, countersFor, StateError } from '../../shared/firewall/reduce.js';
 import { covers, shadowedRules } from '../../shared/firewall/shadow.js';
@@ -18,6 +18,7 @@ import { canonicalIpv6 } from '../../shared/firewall/terminal.js';
 import { idleSeconds, idleTimesSchema } from '../../shared/firewall/timeouts.js';
 import { matches, verdict } from '../../shared/firewall/verdict.js';
 import { YamlError } from '../../shared/firewall/yaml-text.js';
+import { packetArbitrary, policyArbitrary, ruleArbitrary } from '../fixtures/firewall-arbitraries.js';
 import { sourceFile } from '../lab/project.js';
 
 const EXAMPLE = sourceFile('scripts', 'examples', 'policy-phone.yaml');
@@ -319,8 +320,8 @@ rules:
   const error = thrown(() => parsePolicy(wrong, 'p.yaml'));
   t.match(error, { code: 'invalid', source: 'p.yaml' });
   t.same(error.message.split('\n'), [
-    'p.yaml:2: defaults.outbound: write one of accept, drop; found "acept"',
-    'p.yaml:6: rule 1 "no smtp", action: write one of accept, drop; found "deny"',
+    'p.yaml:2: defaults.outbound: write one of accept, drop, reject; found "acept"',
+    'p.yaml:6: rule 1 "no smtp", action: write one of accept, drop, reject; found "deny"',
     'p.yaml:7: rule 1 "no smtp", protocoll: no such key; did you mean protocol?',
     'p.yaml:8: rule 1 "no smtp", remotePorts: write a port such as 443, or a range such as 5000-5999; found "smtp"',
     'p.yaml:13: rule 2 "second", remotePorts[1]: write at most 65535; found 99999',
@@ -450,93 +451,6 @@ function thrown(call: () => unknown): YamlError {
 
 // -------------------------------------------------------------------------------------------- properties
 
-const port = fc.oneof(fc.constantFrom(22, 25, 80, 443, 40_000), fc.nat(65_535));
-const addressOf = (family: FamilyName) =>
-  family === 'ipv4'
-    ? fc.constantFrom('10.0.0.1', '10.0.0.2', '192.0.2.7', '255.255.255.255')
-    : fc.constantFrom('fd00::1', 'fd00::2', '2001:db8::7', 'ffff:ffff::ffff');
-const familyArbitrary = fc.constantFrom(...families);
-const directionArbitrary = fc.constantFrom('outbound' as const, 'inbound' as const);
-const actionArbitrary = fc.constantFrom('accept' as const, 'drop' as const);
-
-const portsArbitrary = fc.array(
-  fc.tuple(port, port).map(([a, b]): [number, number] => [Math.min(a, b), Math.max(a, b)]),
-  { minLength: 1, maxLength: 3 },
-);
-const prefixArbitrary = familyArbitrary.chain((family) =>
-  fc
-    .tuple(addressOf(family), fc.nat(family === 'ipv4' ? 32 : 128))
-    .map(([address, length]) => `${address}/${length}`),
-);
-
-const ruleArbitrary: fc.Arbitrary<Rule> = fc
-  .record({
-    name: fc.stringMatching(/^[a-z]{8}$/),
-    direction: directionArbitrary,
-    action: actionArbitrary,
-    family: fc.option(familyArbitrary, { nil: undefined }),
-    protocol: fc.option(fc.constantFrom('tcp' as const, 'udp' as const, 'icmp' as const), { nil: undefined }),
-    remote: fc.option(prefixArbitrary, { nil: undefined }),
-    remotePorts: fc.option(portsArbitrary, { nil: undefined }),
-    localPorts: fc.option(portsArbitrary, { nil: undefined }),
-    icmpType: fc.option(fc.constantFrom(8, 128, 3), { nil: undefined }),
-  })
-  .map((rule) => {
-    const result = ruleSchema.safeParse(JSON.parse(JSON.stringify(rule)));
-    if (result.success) return result.data;
-    return ruleSchema.parse({ name: rule.name, direction: rule.direction, action: rule.action });
-  });
-
-const policyArbitrary: fc.Arbitrary<Policy> = fc.record({
-  name: fc.constant('p'),
-  defaults: fc.record({ outbound: actionArbitrary, inbound: actionArbitrary }),
-  rules: fc.uniqueArray(ruleArbitrary, { maxLength: 8, selector: (rule) => rule.name }),
-});
-
-const packetArbitrary: fc.Arbitrary<Packet> = fc
-  .tuple(familyArbitrary, directionArbitrary)
-  .chain(([family, direction]): fc.Arbitrary<Packet> => {
-    const ip = { family: fc.constant(family), direction: fc.constant(direction) };
-    const address = addressOf(family);
-    const end = fc.record({ address, port });
-    const { echoRequest, echoReply, redirect, errors } = ICMP_TYPES[family];
-    const quoted = fc.record({
-      protocol: fc.constantFrom('tcp' as const, 'udp' as const),
-      source: end,
-      destination: end,
-    });
-    return fc.oneof(
-      fc.record({
-        ...ip,
-        protocol: fc.constant('tcp' as const),
-        source: end,
-        destination: end,
-        flags: fc.record({ syn: fc.boolean(), ack: fc.boolean(), fin: fc.boolean(), rst: fc.boolean() }),
-      }),
-      fc.record({ ...ip, protocol: fc.constant('udp' as const), source: end, destination: end }),
-      fc.record(
-        {
-          ...ip,
-          protocol: fc.constant('icmp' as const),
-          source: fc.record({ address }),
-          destination: fc.record({ address }),
-          type: fc.constantFrom(echoRequest, echoReply, redirect, ...errors, 13),
-          code: fc.constantFrom(0, 0, 0, 1),
-          id: fc.nat(3),
-          relatedTo: quoted,
-        },
-        { requiredKeys: ['family', 'direction', 'protocol', 'source', 'destination', 'type', 'code'] },
-      ),
-      fc.record({
-        ...ip,
-        protocol: fc.constant('other' as const),
-        number: fc.constantFrom(47, 50, 132),
-        source: fc.record({ address }),
-        destination: fc.record({ address }),
-      }),
-    );
-  });
-
 type VerdictFunction = typeof verdict;
 
 /** Properties of any right verdict function. */
@@ -555,13 +469,15 @@ const PROPERTIES: Record<string, (decide: VerdictFunction) => fc.IRawProperty<un
       policyArbitrary,
       fc.array(packetArbitrary, { minLength: 1, maxLength: 40 }),
       (policy, packets) => {
-        const rules = policy.rules.filter((rule) => rule.direction === 'outbound' || rule.action === 'drop');
+        const rules = policy.rules.filter(
+          (rule) => rule.direction === 'outbound' || rule.action !== 'accept',
+        );
         const closed: Policy = { ...policy, defaults: { ...policy.defaults, inbound: 'drop' }, rules };
         const connections = new Map<string, Connection>();
         return replies(packets).every((packet) => {
           const decided = decide(closed, connections, packet);
           if (decided.admits) connections.set(connectionKey(decided.admits), decided.admits);
-          if (packet.direction === 'outbound' || decided.verdict === 'drop') return true;
+          if (packet.direction === 'outbound' || decided.verdict !== 'accept') return true;
           const quoted = packet.protocol === 'icmp' ? packet.relatedTo : undefined;
           const inner = quoted && decided.reason === 'related' ? connectionOf(quoted, 'outbound') : undefined;
           const own = packet.protocol === 'other' ? undefined : connectionOf(packet, 'inbound');
@@ -591,7 +507,7 @@ const PROPERTIES: Record<string, (decide: VerdictFunction) => fc.IRawProperty<un
   'only an accepted packet admits': (decide) =>
     fc.property(policyArbitrary, packetArbitrary, (policy, packet) => {
       const { verdict: action, admits, reason } = decide(policy, NOBODY, packet);
-      if (admits === undefined) return action === 'drop' || reason === 'related';
+      if (admits === undefined) return action !== 'accept' || reason === 'related';
       return action === 'accept' && connectionSchema.safeParse(admits).success;
     }),
 };
