@@ -68,10 +68,12 @@ function conditionOf({ action, remote, remotePorts, localPorts }: Rule): Conditi
 export function isAllowed({ policy, conditions }: Judge, connection: Connection): boolean {
   const { protocol, opener, local, remote } = connection;
   const direction = opener === 'terminal' ? 'outbound' : 'inbound';
+  const [near, far] = [portOf(local), portOf(remote)];
+  // No firewall admits anything from or to port 0.
+  if (protocol !== 'icmp' && (near === 0 || far === 0)) return false;
   const candidates = conditions.get(kind(direction, familyOf(remote.address), protocol)) ?? [];
   if (candidates.length === 0) return policy.defaults[direction] === 'accept';
   const bits = addressBits(remote.address);
-  const [near, far] = protocol === 'icmp' ? [0, 0] : [portOf(local), portOf(remote)];
   const first = candidates.find(
     ({ network, localPorts, remotePorts }) =>
       (network === undefined || bits >> network.host === network.bits) &&

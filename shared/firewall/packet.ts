@@ -11,6 +11,8 @@ export interface TcpFlags {
   readonly ack?: boolean;
   readonly fin?: boolean;
   readonly rst?: boolean;
+  readonly psh?: boolean;
+  readonly urg?: boolean;
 }
 
 interface Ip {

@@ -3,9 +3,9 @@
  * iptables) is measured against it.
  *
  * In this order:
- *   1. ICMP redirects drop, and TCP packets with flags that no TCP sends.
+ *   1. ICMP redirects drop, TCP packets with flags that no TCP sends, and TCP and UDP from or to port 0.
  *   2. A packet of a known connection passes, in both directions, without asking the policy. A closed TCP
- *      connection is known until it is forgotten, but a SYN of the same ends opens anew.
+ *      connection is known until it is forgotten, but a SYN of the same ends opens anew; in one whose handshake is over a SYN drops.
  *   3. An ICMP error passes if the packet it quotes is of a known connection.
  *   4. What opens a connection is judged by the policy: a TCP SYN without ACK, FIN and RST; a UDP datagram; an echo request.
  *      Only here a packet may be rejected, which is a drop with an answer (reject.ts).
@@ -65,10 +65,12 @@ export function verdict(policy: Policy, known: KnownConnections, packet: Packet)
     if (packet.code !== 0) return drop('invalid');
   }
   if (packet.protocol === 'tcp' && !validFlags(packet.flags)) return drop('invalid');
+  if (isFromOrToPort0(packet)) return drop('invalid');
 
   const connection = connectionOf(packet, packet.direction);
   if (connection === undefined) return drop('invalid');
   const before = known.get(connectionKey(connection));
+  if (packet.protocol === 'tcp' && isOpening(packet.flags) && isPastHandshake(before)) return drop('invalid');
   if (before !== undefined && isOf(packet, before)) {
     return { verdict: 'accept', reason: 'established', by: 'established' };
   }
@@ -108,8 +110,19 @@ function judgeError(known: KnownConnections, error: IcmpPacket): Verdict {
   return related ? { verdict: 'accept', reason: 'related', by: 'related' } : drop('unrelated');
 }
 
-/** Does TCP ever send these? (The same as Linux's `tcp_valid_flags`, without URG and PSH.) */
-function validFlags({ syn, ack, fin, rst }: TcpFlags): boolean {
+function isFromOrToPort0(packet: TcpPacket | UdpPacket | IcmpPacket): boolean {
+  return packet.protocol !== 'icmp' && (packet.source.port === 0 || packet.destination.port === 0);
+}
+
+function isPastHandshake(connection: Connection | undefined): boolean {
+  return (
+    connection?.protocol === 'tcp' && (connection.state === 'established' || connection.state === 'closing')
+  );
+}
+
+/** Does TCP ever send these? (What Linux and Open vSwitch both say: without ACK there is nothing to end, to push or that is urgent.) */
+function validFlags({ syn, ack, fin, rst, psh, urg }: TcpFlags): boolean {
+  if (!ack && (psh || urg)) return false;
   if (syn) return !fin && !rst;
   if (rst) return !fin;
   return ack === true;

@@ -7,6 +7,7 @@ import type { Ends, InstanceId } from '../../shared/domain/domain.js';
 import { epoch } from '../../shared/firewall/state.js';
 import { compareWithReference, type RealFirewall } from '../fixtures/differential/compare.js';
 import { silence } from '../fixtures/differential/silence.js';
+import { tryCases } from '../fixtures/differential/try-cases.js';
 import { Wire } from '../fixtures/differential/wire.js';
 import { alice, SERVER, startSdnLab, TERMINAL } from '../fixtures/sdn-lab.js';
 
@@ -48,5 +49,13 @@ t.test('a firewall in a switch decides as the reference does', async (t) => {
       await lab.steering.inEffect();
     },
   };
-  await compareWithReference(t, firewall, SEED);
+  await t.test('policies and packets by chance', (t) => compareWithReference(t, firewall, SEED));
+  await t.test('packets at the borders of what a connection is', async (t) => {
+    await firewall.place({
+      name: 'outbound only',
+      defaults: { outbound: 'accept', inbound: 'drop' },
+      rules: [],
+    });
+    await tryCases(t, wire, { terminal: TERMINAL, network: SERVER }, 'openflow-ct');
+  });
 });
