@@ -15,6 +15,7 @@ import type { Topology } from '../steering/topology.js';
 import type { Attachment } from '../steering/view.js';
 import type { Port, Switch } from '../switch/index.js';
 import { Registry } from '../terminals/registry.js';
+import { setMeters } from './meters.js';
 
 /** First frames of a terminal that wait for its rules; more are dropped, as they would be without us. */
 const MAX_WAITING_FRAMES = 64;
@@ -53,6 +54,7 @@ export class FirewallPlugin implements Plugin {
     { name: 'enter', stage: 'firewall' },
     { name: 'firewall', stage: 'firewall' },
     { name: 'firewall-ct', stage: 'firewall' },
+    { name: 'admit', stage: 'firewall' },
     { name: 'deliver', stage: 'firewall' },
     { name: 'lead', stage: 'network' },
     { name: 'egress', stage: 'egress' },
@@ -100,6 +102,9 @@ export class FirewallPlugin implements Plugin {
   }
 
   switchUp(sw: Switch): void {
+    setMeters(sw).catch((error: unknown) =>
+      this.host.log.warn({ dpid: sw.dpid, error }, 'meters not set: rejected packets are not answered'),
+    );
     for (const terminal of this.#options.terminals) {
       const at = this.registry.attachment(terminal.name);
       if (at?.dpid === sw.dpid && !sw.ports.has(at.port)) this.#portGone(sw.dpid, at.port);

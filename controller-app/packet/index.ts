@@ -1,4 +1,5 @@
 /**
- * A small packet parser: the headers of a frame, or of the beginning of one.
+ * Packets: a small parser of a frame's headers, and the few frames that the controller makes itself.
  */
 export { type IpHeader, type Packet, parsePacket, type Transport } from './parse.js';
+export { rejectionFrame } from './rejection.js';

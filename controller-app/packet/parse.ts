@@ -22,6 +22,12 @@ export interface IpHeader {
   readonly protocol: number;
   /** `later` has no transport header. */
   readonly fragment: 'none' | 'first' | 'later';
+  /** Where the packet begins in the frame. */
+  readonly offset: number;
+  /** Of the headers before the transport's, in bytes. */
+  readonly headerBytes: number;
+  /** Of the whole packet, as its header says, in bytes: the frame may be cut, or padded. */
+  readonly totalBytes: number;
 }
 
 export type Transport =
@@ -65,7 +71,8 @@ export function parsePacket(data: Buffer): Packet | undefined {
     ethType = data.readUInt16BE(offset);
   }
   const network = data.subarray(offset + 2);
-  const found = ethType === 0x0800 ? parseIpv4(network) : ethType === 0x86dd ? parseIpv6(network) : undefined;
+  const parse = ethType === 0x0800 ? parseIpv4 : ethType === 0x86dd ? parseIpv6 : undefined;
+  const found = parse?.(network, offset + 2);
   if (!found) return { ethSrc, ethDst, ethType };
   const transport = parseTransport(found.ip, found.payload);
   return { ethSrc, ethDst, ethType, ip: found.ip, ...(transport ? { transport } : {}) };
@@ -76,7 +83,7 @@ interface Network {
   readonly payload: Buffer;
 }
 
-function parseIpv4(data: Buffer): Network | undefined {
+function parseIpv4(data: Buffer, at: number): Network | undefined {
   if (data.length < 20) return undefined;
   const first = data.readUInt8(0);
   const headerBytes = (first & 0x0f) * 4;
@@ -88,11 +95,14 @@ function parseIpv4(data: Buffer): Network | undefined {
     dst: formatIpv4(data, 16),
     protocol: data.readUInt8(9),
     fragment: (fragment & 0x1fff) !== 0 ? 'later' : (fragment & 0x2000) !== 0 ? 'first' : 'none',
+    offset: at,
+    headerBytes,
+    totalBytes: data.readUInt16BE(2),
   };
   return { ip, payload: data.subarray(headerBytes) };
 }
 
-function parseIpv6(data: Buffer): Network | undefined {
+function parseIpv6(data: Buffer, at: number): Network | undefined {
   if (data.length < IPV6_BYTES || data.readUInt8(0) >> 4 !== 6) return undefined;
   let protocol = data.readUInt8(6);
   let offset = IPV6_BYTES;
@@ -111,10 +121,9 @@ function parseIpv6(data: Buffer): Network | undefined {
     }
     protocol = next;
   }
-  return {
-    ip: { family: 'ipv6', src: formatIpv6(data, 8), dst: formatIpv6(data, 24), protocol, fragment },
-    payload: data.subarray(offset),
-  };
+  const [src, dst] = [formatIpv6(data, 8), formatIpv6(data, 24)];
+  const extent = { offset: at, headerBytes: offset, totalBytes: IPV6_BYTES + data.readUInt16BE(4) };
+  return { ip: { family: 'ipv6', src, dst, protocol, fragment, ...extent }, payload: data.subarray(offset) };
 }
 
 function isExtension(protocol: number): boolean {

@@ -1,7 +1,7 @@
 /**
  * The 32 bits of a cookie that a firewall rule may choose: what a copy means, whose it is, and which policy rule it is of.
  *
- *   31..28 kind   26..16 instance number   9..0 policy rule
+ *   31..28 kind   26..16 instance number   10..0 policy rule
  *
  * Kinds of policy rules have bit 31, so that their counters can be asked for alone.
  */
@@ -27,11 +27,14 @@ export const KINDS = [
   'opening',
   /** A policy rule dropped an opening packet: counted, not copied. */
   'refused',
+  /** A policy rule rejected an opening packet: counted, and copied for the answer. */
+  'rejected',
 ] as const;
 export type Kind = Exclude<(typeof KINDS)[number], 'unused'>;
 
 const POLICY_KIND_BIT = 0x8000_0000;
 const INSTANCE_BITS = 0x07ff_0000;
+const RULE_BITS = 0x7ff;
 
 export interface RuleCookie {
   readonly kind: Kind;
@@ -40,8 +43,9 @@ export interface RuleCookie {
   readonly policyRule: number;
 }
 
-export const DEFAULT_OUTBOUND = 1000;
-export const DEFAULT_INBOUND = 1001;
+/** Behind the indexes of all rules that a policy can have (MAX_RULES). */
+export const DEFAULT_OUTBOUND = RULE_BITS - 1;
+export const DEFAULT_INBOUND = RULE_BITS;
 
 export function packCookie({ kind, instance, policyRule }: RuleCookie): number {
   return ((KINDS.indexOf(kind) << 28) | (instance << 16) | policyRule) >>> 0;
@@ -51,7 +55,7 @@ export function packCookie({ kind, instance, policyRule }: RuleCookie): number {
 export function unpackCookie(cookie: number): RuleCookie | undefined {
   const kind = KINDS[cookie >>> 28];
   if (kind === undefined || kind === 'unused') return undefined;
-  return { kind, instance: (cookie >>> 16) & 0x7ff, policyRule: cookie & 0x3ff };
+  return { kind, instance: (cookie >>> 16) & 0x7ff, policyRule: cookie & RULE_BITS };
 }
 
 /** The cookies of one instance's policy rules: those that have these bits under the mask. */

@@ -1,34 +1,22 @@
 /**
- * One instance of the firewall as flow rules of the tables `firewall` (see link.ts) and `firewall-ct`. Pure.
+ * One instance of the firewall as flow rules of the tables `firewall` (see link.ts), `firewall-ct` and `admit`. Pure.
  *
  * `firewall` lets pass what a terminal needs to have connections at all (ARP, neighbour discovery, DHCP), and sends the TCP, UDP and
  * ICMP of the terminal's own addresses through the instance's conntrack zone to `firewall-ct`. There the packets of known connections
- * pass; the policy decides on opening packets; the rest drops. Whatever changes a connection's state is also copied to the controller,
- * and no packet waits for it.
+ * pass; the policy decides on opening packets (see opening.ts) and sends those that it accepts to `admit`, which commits their connections;
+ * the rest drops. Whatever changes a connection's state is also copied to the controller, and no packet waits for it.
  * All rules match the instance number (reg1), and the zone has the same number.
  */
-import type { Connection, Opener } from '../../shared/firewall/connection.js';
-import type { Direction, Policy } from '../../shared/firewall/policy.js';
+import type { Connection } from '../../shared/firewall/connection.js';
+import type { Policy } from '../../shared/firewall/policy.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
 import { type Action, type Match, TCP_FLAGS } from '../openflow/index.js';
 import { type Kind, packCookie } from './cookie.js';
 import { linkRules } from './link.js';
 import { generationBits, MARK, openedMark } from './mark.js';
-import { policySize, renderPolicy } from './policy-rules.js';
-import { FIREWALL_CT } from './priority.js';
-import {
-  apply,
-  COPY,
-  commit,
-  ctState,
-  ETH_TYPE,
-  goto,
-  LATER_FRAGMENT,
-  type Rule,
-  SIDE,
-  WHOLE,
-} from './rule.js';
-import { isTcp, KNOWN, TRACKED, TRANSPORTS } from './transports.js';
+import { ADMIT, FIREWALL_CT } from './priority.js';
+import { apply, COPY, commit, ctState, ETH_TYPE, goto, type Rule, SIDE, WHOLE } from './rule.js';
+import { isTcp, KNOWN, TRANSPORTS } from './transports.js';
 
 export interface FirewallInstance {
   /** The instance number: register value and conntrack zone. */
@@ -44,28 +32,15 @@ export interface FirewallInstance {
   readonly admits: boolean;
   /** Imported connections that the switch does not track yet. */
   readonly adoption: readonly Connection[];
-  readonly tables: { readonly firewallCt: number; readonly deliver: number };
+  readonly tables: { readonly firewallCt: number; readonly admit: number; readonly deliver: number };
 }
 
-/** More flow rules than this a policy may not come to (ranges of ports multiply). */
-export const MAX_POLICY_RULES = 20_000;
-
-export class PolicyTooLargeError extends Error {
-  override readonly name = 'PolicyTooLargeError';
-  readonly code = 'policy-too-large';
-  constructor(readonly rules: number) {
-    super(
-      `the policy comes to up to ${rules} flow rules, at most ${MAX_POLICY_RULES} fit: use fewer or rounder port ranges (rules with both local and remote ranges multiply)`,
-    );
-  }
-}
-
-/** All rules of an instance but those of adoption. Throws PolicyTooLargeError. */
+/** All rules of an instance but those of its policy and of adoption. */
 export function firewallRules(instance: FirewallInstance): Rule[] {
   return [
     ...linkRules(instance),
     ...knownRules(instance),
-    ...(instance.role === 'draining' ? handOnRules(instance) : instance.admits ? policyRules(instance) : []),
+    ...(instance.role === 'draining' ? handOnRules(instance) : instance.admits ? admitRules(instance) : []),
   ];
 }
 
@@ -73,7 +48,6 @@ interface CtRule {
   readonly priority: number;
   readonly match: Match;
   readonly kind?: Kind;
-  readonly policyRule?: number;
   readonly actions?: readonly Action[];
   /** False: the packet ends here. */
   readonly passes?: boolean;
@@ -81,13 +55,13 @@ interface CtRule {
 
 /** A rule of the table `firewall-ct`; what has a kind to tell is copied to the controller. */
 function ctRule({ number, tables }: FirewallInstance, rule: CtRule): Rule {
-  const { kind = 'none', policyRule = 0, actions = [], passes = true } = rule;
+  const { kind = 'none', actions = [], passes = true } = rule;
   return {
     table: 'firewall-ct',
     priority: rule.priority,
     match: { reg1: number, ...rule.match },
     instructions: passes ? [...(actions.length > 0 ? [apply(...actions)] : []), goto(tables.deliver)] : [],
-    cookie: packCookie({ kind, instance: number, policyRule }),
+    cookie: packCookie({ kind, instance: number, policyRule: 0 }),
   };
 }
 
@@ -179,47 +153,16 @@ function knownRules(instance: FirewallInstance): Rule[] {
   return rules.map((rule) => ctRule(instance, rule));
 }
 
-/** The policy on opening packets. */
-function policyRules(instance: FirewallInstance): Rule[] {
-  const size = policySize(instance.policy);
-  if (size > MAX_POLICY_RULES) throw new PolicyTooLargeError(size);
-  const { number: zone, generation } = instance;
-  const policy = renderPolicy(instance.policy).flatMap((rule) => {
-    const accepts = rule.action === 'accept';
-    const actions = [COPY, commit(zone, openedMark(OPENER[rule.direction], generation), MARK.all)];
-    return rule.matches.map((match) =>
-      ctRule(instance, {
-        priority: FIREWALL_CT.policy - rule.order,
-        match: { ct_state: ctState('+new', '-inv', '-rel'), ...match },
-        kind: accepts ? 'opening' : 'refused',
-        policyRule: rule.policyRule,
-        passes: accepts,
-        actions,
-      }),
-    );
-  });
-  return [...policy, ...fragmentRules(instance)];
-}
-
-const OPENER: Readonly<Record<Direction, Opener>> = { outbound: 'terminal', inbound: 'remote' };
-
-/**
- * The later fragments of an opening datagram have no ports for the policy to decide on. They may go as far as the commit: there
- * conntrack keeps them until it has the first fragment as well, which comes only if the policy admitted it.
- */
-function fragmentRules(instance: FirewallInstance): Rule[] {
-  const { number: zone, generation } = instance;
-  return (['outbound', 'inbound'] as const).flatMap((direction) =>
-    TRACKED.map((match) =>
-      ctRule(instance, {
-        priority: FIREWALL_CT.laterFragment,
-        match: {
-          ...match,
-          reg0: direction === 'outbound' ? SIDE.terminal : SIDE.network,
-          ct_state: ctState('+new', '-inv', '-rel'),
-          nw_frag: LATER_FRAGMENT,
-        },
-        actions: [commit(zone, openedMark(OPENER[direction], generation), MARK.all)],
+/** Packets that open a connection which the policy accepts, by their side: what sent them here has decided. */
+function admitRules({ number, generation, tables }: FirewallInstance): Rule[] {
+  return (['terminal', 'remote'] as const).flatMap((opener) =>
+    [ETH_TYPE.ipv4, ETH_TYPE.ipv6].map(
+      (eth_type): Rule => ({
+        table: 'admit',
+        priority: ADMIT,
+        match: { reg1: number, reg0: opener === 'terminal' ? SIDE.terminal : SIDE.network, eth_type },
+        instructions: [apply(commit(number, openedMark(opener, generation), MARK.all)), goto(tables.deliver)],
+        cookie: packCookie({ kind: 'none', instance: number, policyRule: 0 }),
       }),
     ),
   );

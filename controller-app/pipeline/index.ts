@@ -11,8 +11,11 @@ export {
   type RuleCookie,
   unpackCookie,
 } from './cookie.js';
-export { type FirewallInstance, firewallRules, MAX_POLICY_RULES, PolicyTooLargeError } from './firewall.js';
+export { type FirewallInstance, firewallRules } from './firewall.js';
+export { flushesOf } from './flush.js';
 export { guardRules } from './guard.js';
 export { GENERATIONS, MARK, openerOf } from './mark.js';
+export { meterMods, meterOf } from './meters.js';
+export { MAX_POLICY_RULES, PolicyTooLargeError, policyRules } from './opening.js';
 export { renderPolicy } from './policy-rules.js';
-export { apply, goto, type Rule, SIDE } from './rule.js';
+export { answerActions, apply, goto, type Rule, SIDE } from './rule.js';

@@ -1,6 +1,6 @@
 /**
  * The priorities of the tables `firewall` and `firewall-ct`, in one place: what is above decides before what is below.
- * The policy needs a band of its own, because its rules are up to 1,000 and the first that matches decides.
+ * The policy needs a band of its own, because its rules are up to 2,000 and the first that matches decides.
  */
 export const FIREWALL = {
   /** Redirects are +rel to conntrack: they must be gone before it. */
@@ -32,8 +32,11 @@ export const FIREWALL_CT = {
   related: 24_000,
   /** Above the policy: a rule without ports would match them, and must not decide on them. */
   laterFragment: 21_000,
-  /** The first rule of the policy; each further one is one lower, the defaults are last: 20,000 to 19,000. */
+  /** The first rule of the policy; each further one is one lower, the defaults are last: 20,000 to 18,000. */
   policy: 20_000,
   /** A draining instance hands on what it does not know. */
   handOn: 5_000,
 } as const;
+
+/** The table `admit` has one rule for each side and family. */
+export const ADMIT = 10;

@@ -76,6 +76,9 @@ export function apply(...actions: readonly Action[]): Instruction {
 
 export const COPY: Action = { type: 'output', port: OFPP.CONTROLLER, maxLen: COPY_BYTES };
 
+/** A copy of a rejected packet: as much as an ICMPv6 error quotes (RFC 4443, 2.4: 1,280 bytes with its own headers), and Ethernet. */
+export const REJECTED_COPY: Action = { type: 'output', port: OFPP.CONTROLLER, maxLen: 1280 - 48 + 14 };
+
 /** Commits the packet's connection and sets the bits of `mark` that `mask` has. */
 export function commit(zone: number, value: number, mask: number): Action {
   return {
@@ -84,4 +87,14 @@ export function commit(zone: number, value: number, mask: number): Action {
     zone,
     exec: [{ type: 'set_field', field: { ct_mark: { value, mask } } }],
   };
+}
+
+/** A frame that answers one from `side`: it leaves instance reg1 the other way, as if the instance had let it pass. */
+export function answerActions(instance: number, side: number, deliver: number): Action[] {
+  const from = side === SIDE.terminal ? SIDE.network : SIDE.terminal;
+  return [
+    { type: 'set_field', field: { reg0: from } },
+    { type: 'set_field', field: { reg1: instance } },
+    { type: 'resubmit', table: deliver },
+  ];
 }

@@ -4,18 +4,10 @@
  */
 import '../lab/enter.js';
 import t from 'tap';
-import { parsePacket } from '../../controller-app/packet/index.js';
-import { type Kind, unpackCookie } from '../../controller-app/pipeline/index.js';
 import { domainConformance } from '../../shared/domain/conformance.js';
-import type { Ends, InstanceId } from '../../shared/domain/domain.js';
-import {
-  type Connection,
-  connectionKey,
-  type Opener,
-  type Protocol,
-} from '../../shared/firewall/connection.js';
+import type { InstanceId } from '../../shared/domain/domain.js';
+import { type Connection, connectionKey, type Opener } from '../../shared/firewall/connection.js';
 import { policySchema } from '../../shared/firewall/policy.js';
-import { epoch, type FirewallState } from '../../shared/firewall/state.js';
 import type { Family } from '../../shared/firewall/terminal.js';
 import {
   arp,
@@ -32,16 +24,22 @@ import {
   tcp,
   udp,
 } from '../fixtures/frames.js';
+import {
+  FAMILIES,
+  fresh,
+  nextNumber,
+  SdnBench,
+  type Segment,
+  type Shot,
+  shot,
+} from '../fixtures/sdn-bench.js';
 import { alice, bob, type Host, OTHER, SERVER, startSdnLab, TERMINAL } from '../fixtures/sdn-lab.js';
 import { waitFor } from '../lab/index.js';
 
 const GENERATION_MS = 500;
 const SETTLE_MS = 200;
-/** A packet that has not come after this is not coming: a hundred times what it takes through the slow path. */
-const GONE_MS = 250;
 const LEASE_MS = 600_000;
 const DRAIN_MS = 600_000;
-const FAMILIES = ['ipv4', 'ipv6'] as const;
 
 const policy = policySchema.parse({
   name: 'test',
@@ -56,166 +54,10 @@ const lab = await startSdnLab({ generationMs: GENERATION_MS, settleMs: SETTLE_MS
 const { domain, steering, terminal, server, other } = lab;
 t.teardown(() => lab.close());
 
-let nextEpoch = 1000;
-let nextPort = 20_000;
-
-interface Placed {
-  readonly id: InstanceId;
-  readonly ends: Ends;
-}
-
-/** An active instance with these connections, and everything led through it. */
-async function place(
-  connections: readonly Connection[] = [],
-  change: Partial<FirewallState> = {},
-): Promise<Placed> {
-  const id = { terminal: alice.name, epoch: epoch(nextEpoch++) };
-  const state = {
-    terminal: alice,
-    epoch: epoch(1),
-    sequence: 0,
-    policy,
-    earlier: [],
-    connections,
-    counters: [],
-    ...change,
-  };
-  const ends = await domain.prepare(state, id.epoch);
-  await domain.activate(id, LEASE_MS);
-  await lead(ends);
-  return { id, ends };
-}
-
-async function lead(ends: Ends): Promise<void> {
-  await steering.lead(ends.kind === 'pipeline' ? ends.instance : undefined);
-}
-
-async function known(id: InstanceId, key: string): Promise<Connection | undefined> {
-  return (await domain.export(id)).connections.find((one) => connectionKey(one) === key);
-}
-
-/** What the copies of packets with this TCP or UDP port were sent for. */
-function copiesOf(port: number): Kind[] {
-  return steering.copies.flatMap(({ cookie, message }) => {
-    const transport = parsePacket(message.data)?.transport;
-    const kind = unpackCookie(cookie)?.kind;
-    return kind && transport && 'src' in transport && (transport.src === port || transport.dst === port)
-      ? [kind]
-      : [];
-  });
-}
-
-interface Shot {
-  readonly from: Host;
-  readonly to: Host;
-  readonly frame: Ethernet;
-  /** Hexadecimal bytes that only this frame has. */
-  readonly marker: string;
-}
-
-function shot(
-  from: Host,
-  to: Host,
-  packet: { ethertype: number; packet: Buffer },
-  change: Partial<Ethernet> = {},
-): Shot {
-  const payload = packet.packet.toString('hex');
-  const frame = { dmac: to.at.mac, smac: from.at.mac, ethertype: packet.ethertype, payload, ...change };
-  return { from, to, frame, marker: payload };
-}
-
-/** Sends and says whether it came out. */
-async function arrives(one: Shot): Promise<boolean> {
-  return (await arriving([one])) === 1;
-}
-
-/**
- * Sends frames of one host to another, and says how many came out. Behind them goes one that any instance lets pass and that no frame
- * overtakes, so that it need not be waited for what does not come. Where nothing passes at all, `GONE_MS` is the end.
- */
-async function arriving(shots: readonly Shot[]): Promise<number> {
-  const [first] = shots;
-  if (!first) return 0;
-  const { from, to } = first;
-  const counts = (): Promise<number[]> => Promise.all(shots.map(({ marker }) => to.seen(marker)));
-  const before = await counts();
-  for (const { frame } of shots) await from.send(frame);
-  const number = nextPort++;
-  const nobody = `10.9.${number >> 8}.${number & 0xff}`;
-  const question = {
-    ethertype: 0x0806,
-    packet: arp(1, from.at.mac, from.at.ipv4, '00:00:00:00:00:00', nobody),
-  };
-  const last = shot(from, to, question);
-  await from.send(last.frame);
-  await waitFor('the last frame', async () => (await to.seen(last.marker)) > 0, {
-    timeoutMs: GONE_MS,
-    intervalMs: 2,
-  }).catch(() => {});
-  const after = await counts();
-  return after.filter((count, index) => count > (before[index] ?? 0)).length;
-}
-
-/** Ends of a new connection between terminal and server. */
-function fresh(protocol: Protocol, family: Family, opener: 'terminal' | 'remote' = 'terminal'): Connection {
-  const local = { address: TERMINAL[family], port: nextPort++ };
-  const remote = { address: SERVER[family], port: 443 };
-  if (protocol === 'icmp') {
-    const id = nextPort++;
-    return {
-      protocol,
-      opener,
-      local: { address: local.address },
-      remote: { address: remote.address },
-      id,
-      replied: true,
-      timeLeftSeconds: 30,
-    };
-  }
-  return protocol === 'tcp'
-    ? { protocol, opener, local, remote, state: 'established', timeLeftSeconds: 3600 }
-    : { protocol, opener, local, remote, replied: true, timeLeftSeconds: 120 };
-}
-
+const bench = new SdnBench(lab, policy);
 function toClosedPort(): Connection {
   const one = fresh('tcp', 'ipv4');
   return one.protocol === 'tcp' ? { ...one, remote: { ...one.remote, port: 81 } } : one;
-}
-
-interface Segment {
-  readonly flags?: number;
-  readonly seq?: number;
-  readonly ack?: number;
-  readonly data?: string;
-}
-
-/** A packet of the connection from this side; each has a text of its own. */
-function packetOf(connection: Connection, sender: 'terminal' | 'remote', segment: Segment = {}): Shot {
-  const { local, remote } = connection;
-  const [from, to] = sender === 'terminal' ? [terminal, server] : [server, terminal];
-  const [source, destination] = sender === 'terminal' ? [local, remote] : [remote, local];
-  const data = Buffer.from(segment.data ?? `packet ${nextPort++}`);
-  const build = (): { protocol: number; body: Buffer } => {
-    if (connection.protocol === 'icmp') {
-      const kind = sender === connection.opener ? 'request' : 'reply';
-      const protocol = local.address.includes(':') ? 58 : 1;
-      return { protocol, body: echo(source.address, destination.address, kind, connection.id, data) };
-    }
-    const [sport, dport] =
-      sender === 'terminal'
-        ? [connection.local.port, connection.remote.port]
-        : [connection.remote.port, connection.local.port];
-    if (connection.protocol === 'udp') {
-      return { protocol: 17, body: udp(source.address, destination.address, sport, dport, data) };
-    }
-    const { flags = TCP.ack | TCP.psh, ...numbers } = segment;
-    return {
-      protocol: 6,
-      body: tcp(source.address, destination.address, sport, dport, flags, { ...numbers, data }),
-    };
-  };
-  const { protocol, body } = build();
-  return shot(from, to, ip(source.address, destination.address, protocol, body));
 }
 
 await domainConformance(t, {
@@ -233,25 +75,25 @@ await domainConformance(t, {
       otherTerminal: bob,
       policy,
       wire: {
-        allowed: () => fresh(nextPort % 2 ? 'tcp' : 'udp', nextPort % 3 ? 'ipv4' : 'ipv6'),
+        allowed: () => fresh(nextNumber() % 2 ? 'tcp' : 'udp', nextNumber() % 3 ? 'ipv4' : 'ipv6'),
         forbidden: toClosedPort,
         admit: async (id, connection) => {
           await through(id);
-          if (connection.protocol !== 'tcp') return arrives(packetOf(connection, 'terminal'));
+          if (connection.protocol !== 'tcp') return bench.arrives(bench.packetOf(connection, 'terminal'));
           const open = { flags: TCP.syn, seq: 1000, data: '' };
-          if (!(await arrives(packetOf(connection, 'terminal', open)))) return false;
+          if (!(await bench.arrives(bench.packetOf(connection, 'terminal', open)))) return false;
           const answer = { flags: TCP.syn | TCP.ack, seq: 5000, ack: 1001, data: '' };
           const end = { flags: TCP.ack, seq: 1001, ack: 5001, data: '' };
           return (
-            (await arrives(packetOf(connection, 'remote', answer))) &&
-            arrives(packetOf(connection, 'terminal', end))
+            (await bench.arrives(bench.packetOf(connection, 'remote', answer))) &&
+            bench.arrives(bench.packetOf(connection, 'terminal', end))
           );
         },
         carries: async (id, connection) => {
           await through(id);
           return connection.protocol === 'tcp'
-            ? arrives(packetOf(connection, 'terminal', { seq: 1001, ack: 5001 }))
-            : arrives(packetOf(connection, 'remote'));
+            ? bench.arrives(bench.packetOf(connection, 'terminal', { seq: 1001, ack: 5001 }))
+            : bench.arrives(bench.packetOf(connection, 'remote'));
         },
       },
       close: async () => {},
@@ -259,23 +101,10 @@ await domainConformance(t, {
   },
 });
 
-/** The end of a test: nothing of the instance is left. */
-async function retired({ id, ends }: Placed): Promise<void> {
-  await steering.lead(undefined);
-  await domain.retire(id);
-  t.same(await lab.tracked(ends), [], 'no connection is left in the switch');
-}
-
-/** Control: the frame is one that the network carries when nothing filters. */
-async function arrivesDirectly(one: Shot): Promise<boolean> {
-  await steering.lead('direct');
-  return arrives(one);
-}
-
 t.test('connections that the terminal opens pass, and the controller knows their state', async (t) => {
   await steering.lead('direct');
   for (const family of FAMILIES) await server.ask('serve', { address: SERVER[family], port: 80 });
-  const placed = await place();
+  const placed = await bench.place();
   for (const family of FAMILIES) {
     const name = `tcp ${family}`;
     const { port = 0 } = await terminal.ask('connect', {
@@ -288,13 +117,15 @@ t.test('connections that the terminal opens pass, and the controller knows their
     t.same(await terminal.ask('talk', { name, text: 'hello' }), { error: '' }, `${name}: both sides talk`);
     const key = `tcp ${TERMINAL[family]} ${port} ${SERVER[family]} 80`;
     const state = async (): Promise<string | undefined> => {
-      const found = await known(placed.id, key);
+      const found = await bench.known(placed.id, key);
       return found?.protocol === 'tcp' ? `${found.opener} ${found.state}` : undefined;
     };
     t.ok(await waitFor('established', async () => (await state()) === 'terminal established'), name);
     // Packets of one batch are looked up before any of them is committed: the end of the handshake may be told twice.
     const copies = (): string =>
-      [...new Set(copiesOf(port)), ...copiesOf(port).filter((kind) => kind === 'state')].join(' ');
+      [...new Set(bench.copiesOf(port)), ...bench.copiesOf(port).filter((kind) => kind === 'state')].join(
+        ' ',
+      );
     t.match(
       copies(),
       /^opening state handshake( announce)? state$/,
@@ -309,25 +140,25 @@ t.test('connections that the terminal opens pass, and the controller knows their
 
     for (const protocol of ['udp', 'icmp'] as const) {
       const connection = { ...fresh(protocol, family), replied: false };
-      t.ok(await arrives(packetOf(connection, 'terminal')), `${protocol} ${family} passes`);
-      t.ok(await arrives(packetOf(connection, 'terminal')), 'also before there is a reply');
-      t.ok(await arrives(packetOf(connection, 'remote')), 'the reply passes');
+      t.ok(await bench.arrives(bench.packetOf(connection, 'terminal')), `${protocol} ${family} passes`);
+      t.ok(await bench.arrives(bench.packetOf(connection, 'terminal')), 'also before there is a reply');
+      t.ok(await bench.arrives(bench.packetOf(connection, 'remote')), 'the reply passes');
       const found = await waitFor('replied', async () => {
-        const one = await known(placed.id, connectionKey(connection));
+        const one = await bench.known(placed.id, connectionKey(connection));
         return one && one.protocol !== 'tcp' && one.replied && one;
       });
       t.equal(found.opener, 'terminal');
     }
   }
   t.notOk(
-    await arrives(packetOf(toClosedPort(), 'terminal', { flags: TCP.syn })),
+    await bench.arrives(bench.packetOf(toClosedPort(), 'terminal', { flags: TCP.syn })),
     'a port that the policy closes',
   );
   const { counters } = await domain.export(placed.id);
   const packets = (rule: string): number => counters.find((one) => one.rule === rule)?.packets ?? -1;
   t.equal(packets('default outbound'), 6, 'each opening packet is counted once, by the rule that decided');
   t.equal(packets('no 81'), 1);
-  await retired(placed);
+  await bench.retired(placed);
 });
 
 t.test('what nobody opened does not pass, in both directions', async (t) => {
@@ -347,13 +178,16 @@ t.test('what nobody opened does not pass, in both directions', async (t) => {
         if (name === 'SYN' && sender === 'terminal') continue;
         shots.push([
           `${name} from the ${sender}, ${family}`,
-          packetOf(fresh('tcp', family), sender, { flags: bits }),
+          bench.packetOf(fresh('tcp', family), sender, { flags: bits }),
         ]);
       }
     }
-    shots.push([`UDP from outside, ${family}`, packetOf(fresh('udp', family), 'remote')]);
-    shots.push([`echo request from outside, ${family}`, packetOf(fresh('icmp', family, 'remote'), 'remote')]);
-    shots.push([`echo reply nobody asked for, ${family}`, packetOf(fresh('icmp', family), 'remote')]);
+    shots.push([`UDP from outside, ${family}`, bench.packetOf(fresh('udp', family), 'remote')]);
+    shots.push([
+      `echo request from outside, ${family}`,
+      bench.packetOf(fresh('icmp', family, 'remote'), 'remote'),
+    ]);
+    shots.push([`echo reply nobody asked for, ${family}`, bench.packetOf(fresh('icmp', family), 'remote')]);
   }
   const [v4, v6] = [SERVER.ipv4, SERVER.ipv6];
   shots.push([
@@ -369,11 +203,11 @@ t.test('what nobody opened does not pass, in both directions', async (t) => {
     ),
   ]);
   shots.push(['GRE', shot(server, terminal, ip(v4, TERMINAL.ipv4, 47, Buffer.from('gre')))]);
-  for (const [name, one] of shots) t.ok(await arrivesDirectly(one), `control: ${name}`);
-  const placed = await place();
-  for (const [name, one] of shots) t.notOk(await arrives(one), name);
+  for (const [name, one] of shots) t.ok(await bench.arrivesDirectly(one), `control: ${name}`);
+  const placed = await bench.place();
+  for (const [name, one] of shots) t.notOk(await bench.arrives(one), name);
   t.same((await domain.export(placed.id)).connections, [], 'and nothing of it is known');
-  await retired(placed);
+  await bench.retired(placed);
 });
 
 t.test('the guard stops what pretends to be another', async (t) => {
@@ -399,7 +233,7 @@ t.test('the guard stops what pretends to be another', async (t) => {
 
   /** The receiving kernel takes the tag off before the capture sees the frame. */
   const tagged = (tag: number): Shot => {
-    const { packet } = udpFrom(ipv4, SERVER.ipv4, 5000, nextPort++);
+    const { packet } = udpFrom(ipv4, SERVER.ipv4, 5000, nextNumber());
     const head = Buffer.from([tag >> 8, tag & 0xff, 0x08, 0x00]);
     return {
       ...to({ ethertype: 0x8100, packet: Buffer.concat([head, packet]) }),
@@ -461,12 +295,12 @@ t.test('the guard stops what pretends to be another', async (t) => {
   };
   for (const [name, one] of Object.entries(forbidden)) {
     // Bridges never forward these, not even without a guard.
-    if (name !== 'LLDP') t.ok(await arrivesDirectly(one), `control: ${name}`);
+    if (name !== 'LLDP') t.ok(await bench.arrivesDirectly(one), `control: ${name}`);
   }
-  const placed = await place();
-  for (const [name, one] of Object.entries(forbidden)) t.notOk(await arrives(one), name);
-  for (const [name, one] of Object.entries(allowed)) t.ok(await arrives(one), `${name} passes`);
-  await retired(placed);
+  const placed = await bench.place();
+  for (const [name, one] of Object.entries(forbidden)) t.notOk(await bench.arrives(one), name);
+  for (const [name, one] of Object.entries(allowed)) t.ok(await bench.arrives(one), `${name} passes`);
+  await bench.retired(placed);
 });
 
 t.test(
@@ -509,15 +343,15 @@ t.test(
           const connection = fresh('tcp', family, opener);
           const key = connectionKey(connection);
           const label = `${name}, ${family}, opened by the ${opener}`;
-          const placed = await place([connection]);
+          const placed = await bench.place([connection]);
           for (const [sender, segment] of steps)
-            t.ok(await arrives(packetOf(connection, sender, segment)), label);
-          const found = await waitFor('known', () => known(placed.id, key));
+            t.ok(await bench.arrives(bench.packetOf(connection, sender, segment)), label);
+          const found = await waitFor('known', () => bench.known(placed.id, key));
           t.equal(found.opener, opener, `${label}: the opener is who it was`);
           const closed = name.startsWith('a FIN') || name.startsWith('a RST');
           if (closed) {
             await waitFor('closed', async () => {
-              const one = await known(placed.id, key);
+              const one = await bench.known(placed.id, key);
               return one?.protocol === 'tcp' && one.state === 'closed';
             });
           }
@@ -528,39 +362,39 @@ t.test(
             // A datapath flow outlives its rule until the next revalidation.
             const late = { flags: TCP.syn | TCP.ack, seq: 5002, ack: 1001 };
             await waitFor(`${label}: nothing opens it again`, async () => {
-              return !(await arrives(packetOf(connection, 'remote', late)));
+              return !(await bench.arrives(bench.packetOf(connection, 'remote', late)));
             });
           } else if (!closed) {
             t.ok(
-              await arrives(packetOf(connection, 'terminal', { seq: 1020, ack: 5020 })),
+              await bench.arrives(bench.packetOf(connection, 'terminal', { seq: 1020, ack: 5020 })),
               `${label}: without them too`,
             );
             t.ok(
-              await arrives(packetOf(connection, 'remote', { seq: 5020, ack: 1030 })),
+              await bench.arrives(bench.packetOf(connection, 'remote', { seq: 5020, ack: 1030 })),
               `${label}: in both directions`,
             );
           }
-          await retired(placed);
+          await bench.retired(placed);
           // Control: the very same packets, of a connection that was not imported.
-          const control = await place();
+          const control = await bench.place();
           for (const [sender, segment] of steps) {
-            t.notOk(await arrives(packetOf(connection, sender, segment)), `control: ${label}`);
+            t.notOk(await bench.arrives(bench.packetOf(connection, sender, segment)), `control: ${label}`);
           }
-          await retired(control);
+          await bench.retired(control);
         }
         for (const protocol of ['udp', 'icmp'] as const) {
           for (const first of ['terminal', 'remote'] as const) {
             const second: Opener = first === 'terminal' ? 'remote' : 'terminal';
             const connection = fresh(protocol, family, opener);
             const label = `${protocol} ${family} opened by the ${opener}, the ${first} first`;
-            const placed = await place([connection]);
+            const placed = await bench.place([connection]);
             for (const sender of [first, second, first, second])
-              t.ok(await arrives(packetOf(connection, sender)), label);
+              t.ok(await bench.arrives(bench.packetOf(connection, sender)), label);
             t.equal(
-              (await waitFor('known', () => known(placed.id, connectionKey(connection)))).opener,
+              (await waitFor('known', () => bench.known(placed.id, connectionKey(connection)))).opener,
               opener,
             );
-            await retired(placed);
+            await bench.retired(placed);
           }
         }
       }
@@ -587,20 +421,20 @@ t.test(
         await steering.lead('direct');
         const name = `${family} ${isImported ? 'imported' : 'left out'}`;
         const connection = await open(name, family, 'tcp');
-        const placed = await place(isImported ? [connection] : []);
+        const placed = await bench.place(isImported ? [connection] : []);
         const { error } = await terminal.ask('talk', { name, text: large, timeout: isImported ? 20 : 1 });
         if (isImported) t.equal(error, '', `${name}: every byte arrives, in order`);
         else t.match(error, /timed out/, `${name}: dead`);
         const key = connectionKey(connection);
-        t.equal((await known(placed.id, key)) !== undefined, isImported);
+        t.equal((await bench.known(placed.id, key)) !== undefined, isImported);
         await terminal.ask('close', { name });
         if (isImported) {
           await waitFor('closed', async () => {
-            const one = await known(placed.id, key);
+            const one = await bench.known(placed.id, key);
             return one?.protocol === 'tcp' && one.state === 'closed';
           });
         }
-        await retired(placed);
+        await bench.retired(placed);
       }
     }
   },
@@ -608,64 +442,56 @@ t.test(
 
 t.test('adoption ends: with the time the connection had left, and only after activation', async (t) => {
   const connection = { ...fresh('udp', 'ipv4', 'remote'), timeLeftSeconds: 1 };
-  const id = { terminal: alice.name, epoch: epoch(nextEpoch++) };
-  const state = {
-    terminal: alice,
-    epoch: epoch(1),
-    sequence: 0,
-    policy,
-    earlier: [],
-    connections: [connection],
-    counters: [],
-  };
+  const id = bench.newId();
+  const state = bench.state([connection]);
   const ends = await domain.prepare(state, id.epoch);
   await domain.activate(id, LEASE_MS);
-  await lead(ends);
+  await bench.lead(ends);
   await waitFor('it is forgotten', async () => (await domain.export(id)).connections.length === 0);
   await waitFor(
     'its rules are gone',
     async () => !(await lab.dump('firewall-ct')).some((line) => line.includes('priority=30000')),
   );
-  t.notOk(await arrives(packetOf(connection, 'remote')));
-  await retired({ id, ends });
+  t.notOk(await bench.arrives(bench.packetOf(connection, 'remote')));
+  await bench.retired({ id, ends });
 });
 
 t.test('a draining instance hands on what it does not know', async (t) => {
   for (const family of FAMILIES) {
-    const placed = await place();
+    const placed = await bench.place();
     const mine = { ...fresh('udp', family), replied: false };
-    t.ok(await arrives(packetOf(mine, 'terminal')));
+    t.ok(await bench.arrives(bench.packetOf(mine, 'terminal')));
     await domain.drain(placed.id, DRAIN_MS);
     // Confirmed is not yet in effect: the switch may use what it has cached.
     await steering.inEffect();
-    t.ok(await arrives(packetOf(mine, 'remote')), `${family}: what it knows passes`);
+    t.ok(await bench.arrives(bench.packetOf(mine, 'remote')), `${family}: what it knows passes`);
     const strange: readonly (readonly [string, Shot])[] = [
-      ['a new datagram', packetOf(fresh('udp', family), 'terminal')],
-      ['a SYN', packetOf(fresh('tcp', family), 'terminal', { flags: TCP.syn, data: '' })],
-      ['a SYN-ACK', packetOf(fresh('tcp', family), 'remote', { flags: TCP.syn | TCP.ack, data: '' })],
-      ['an echo reply', packetOf(fresh('icmp', family), 'remote')],
+      ['a new datagram', bench.packetOf(fresh('udp', family), 'terminal')],
+      ['a SYN', bench.packetOf(fresh('tcp', family), 'terminal', { flags: TCP.syn, data: '' })],
+      ['a SYN-ACK', bench.packetOf(fresh('tcp', family), 'remote', { flags: TCP.syn | TCP.ack, data: '' })],
+      ['an echo reply', bench.packetOf(fresh('icmp', family), 'remote')],
     ];
     for (const [name, one] of strange) {
-      t.notOk(await arrives(one), `${family}: ${name} does not pass`);
+      t.notOk(await bench.arrives(one), `${family}: ${name} does not pass`);
       await waitFor(`${family}: ${name} is handed on`, async () => (await other.seen(one.marker)) > 0);
     }
-    await retired(placed);
+    await bench.retired(placed);
   }
-  const brief = await place();
+  const brief = await bench.place();
   const mine = { ...fresh('udp', 'ipv4'), replied: false };
-  t.ok(await arrives(packetOf(mine, 'terminal')));
+  t.ok(await bench.arrives(bench.packetOf(mine, 'terminal')));
   await domain.drain(brief.id, 1);
-  await waitFor('the drain is over', async () => !(await arrives(packetOf(mine, 'remote'))));
-  await retired(brief);
+  await waitFor('the drain is over', async () => !(await bench.arrives(bench.packetOf(mine, 'remote'))));
+  await bench.retired(brief);
 });
 
 t.test('live connections announce themselves once a generation', async (t) => {
-  const placed = await place();
+  const placed = await bench.place();
   const live = { ...fresh('udp', 'ipv4'), replied: false };
-  t.ok(await arrives(packetOf(live, 'terminal')));
-  t.ok(await arrives(packetOf(live, 'remote')));
+  t.ok(await bench.arrives(bench.packetOf(live, 'terminal')));
+  t.ok(await bench.arrives(bench.packetOf(live, 'remote')));
   const port = live.protocol === 'udp' ? live.local.port : 0;
-  const announcements = (): number => copiesOf(port).filter((kind) => kind === 'announce').length;
+  const announcements = (): number => bench.copiesOf(port).filter((kind) => kind === 'announce').length;
   const generation = async (): Promise<string | undefined> =>
     (await lab.dump('firewall-ct'))
       .map((line) => /ct_mark=(0x\w+|0)\/0xf0/.exec(line)?.[1])
@@ -674,28 +500,31 @@ t.test('live connections announce themselves once a generation', async (t) => {
     const [before, seen] = [await generation(), announcements()];
     // The announcement of the generation before may still be under way.
     await waitFor('an announcement in another generation', async () => {
-      await arrives(packetOf(live, 'terminal'));
+      await bench.arrives(bench.packetOf(live, 'terminal'));
       return announcements() > seen && (await generation()) !== before;
     });
     t.not(await generation(), before);
   }
   // Twenty packets in one generation: at most one copy. When a new one begins meanwhile, once more.
   await waitFor('twenty packets within one generation', async () => {
-    const [before, seen] = [await generation(), announcements()];
-    await arriving(Array.from({ length: 20 }, () => packetOf(live, 'terminal')));
+    const before = await generation();
+    // Confirmed is not yet in effect: what the switch has cached may announce it once more.
+    await steering.inEffect();
+    const seen = announcements();
+    await bench.arriving(Array.from({ length: 20 }, () => bench.packetOf(live, 'terminal')));
     if ((await generation()) !== before) return false;
     t.ok(announcements() - seen <= 1, `${announcements() - seen} copies of 20 packets`);
     return true;
   });
-  t.ok(await known(placed.id, connectionKey(live)));
-  await retired(placed);
+  t.ok(await bench.known(placed.id, connectionKey(live)));
+  await bench.retired(placed);
 });
 
 t.test("only the terminal's own addresses have connections, and nobody else sends from them", async (t) => {
   const linkLocal = 'fe80::ff:fe00:1';
   const fromNetwork = (packet: { ethertype: number; packet: Buffer }): Shot => shot(server, terminal, packet);
   const ssh = (src: string, dst: string): Shot =>
-    fromNetwork(ip(src, dst, 6, tcp(src, dst, nextPort++, 22, TCP.syn)));
+    fromNetwork(ip(src, dst, 6, tcp(src, dst, nextNumber(), 22, TCP.syn)));
   const advertised = (src: string): Shot =>
     fromNetwork(
       ip(src, TERMINAL.ipv6, 58, neighbor(src, TERMINAL.ipv6, 136, SERVER.ipv6, SERVER.mac), { ttl: 255 }),
@@ -705,7 +534,7 @@ t.test("only the terminal's own addresses have connections, and nobody else send
   const live = FAMILIES.map((family) => ({ ...fresh('udp', family), replied: false }));
   const forbidden: (readonly [string, Shot])[] = [
     ...live.map((one): [string, Shot] => {
-      const { frame, marker } = packetOf(one, 'terminal');
+      const { frame, marker } = bench.packetOf(one, 'terminal');
       const back = { ...frame, dmac: TERMINAL.mac, smac: SERVER.mac };
       return [`${one.local.address}: its own direction`, { from: server, to: terminal, frame: back, marker }];
     }),
@@ -727,14 +556,14 @@ t.test("only the terminal's own addresses have connections, and nobody else send
     ['to its IPv6 address', ssh(SERVER.ipv6, TERMINAL.ipv6)],
     ['an advertisement', advertised(SERVER.ipv6)],
     ['an ARP reply', claimed(SERVER.ipv4)],
-    ...live.map((one): [string, Shot] => [`${one.local.address}: the reply`, packetOf(one, 'remote')]),
+    ...live.map((one): [string, Shot] => [`${one.local.address}: the reply`, bench.packetOf(one, 'remote')]),
   ];
-  for (const [name, one] of forbidden) t.ok(await arrivesDirectly(one), `control: ${name}`);
-  const placed = await place();
-  for (const one of live) t.ok(await arrives(packetOf(one, 'terminal')), 'a live connection');
-  for (const [name, one] of forbidden) t.notOk(await arrives(one), name);
-  for (const [name, one] of allowed) t.ok(await arrives(one), `${name} passes`);
-  await retired(placed);
+  for (const [name, one] of forbidden) t.ok(await bench.arrivesDirectly(one), `control: ${name}`);
+  const placed = await bench.place();
+  for (const one of live) t.ok(await bench.arrives(bench.packetOf(one, 'terminal')), 'a live connection');
+  for (const [name, one] of forbidden) t.notOk(await bench.arrives(one), name);
+  for (const [name, one] of allowed) t.ok(await bench.arrives(one), `${name} passes`);
+  await bench.retired(placed);
 });
 
 t.test('an adopted echo admits echoes only', async (t) => {
@@ -748,23 +577,23 @@ t.test('an adopted echo admits echoes only', async (t) => {
               local.address,
               remote.address,
               58,
-              icmpv6(local.address, remote.address, 128, Buffer.from(`odd ${nextPort++}`), 1),
+              icmpv6(local.address, remote.address, 128, Buffer.from(`odd ${nextNumber()}`), 1),
             )
           : ip(
               local.address,
               remote.address,
               1,
-              Buffer.from(`0801f7fe0001${(nextPort++).toString(16).padStart(4, '0')}`, 'hex'),
+              Buffer.from(`0801f7fe0001${nextNumber().toString(16).padStart(4, '0')}`, 'hex'),
             );
       return shot(terminal, server, { ethertype: family === 'ipv6' ? 0x86dd : 0x0800, packet });
     };
-    t.ok(await arrivesDirectly(odd()), `control: ${family}`);
-    const placed = await place([connection]);
-    t.notOk(await arrives(odd()), `${family}: code 1`);
-    t.ok(await arrives(packetOf(connection, 'terminal')));
-    t.notOk(await arrives(odd()), `${family}: code 1, once it is tracked`);
-    t.ok(await arrives(packetOf(connection, 'remote')));
-    await retired(placed);
+    t.ok(await bench.arrivesDirectly(odd()), `control: ${family}`);
+    const placed = await bench.place([connection]);
+    t.notOk(await bench.arrives(odd()), `${family}: code 1`);
+    t.ok(await bench.arrives(bench.packetOf(connection, 'terminal')));
+    t.notOk(await bench.arrives(odd()), `${family}: code 1, once it is tracked`);
+    t.ok(await bench.arrives(bench.packetOf(connection, 'remote')));
+    await bench.retired(placed);
   }
 });
 
@@ -781,26 +610,26 @@ t.test('fragments of what the policy admits pass, others do not', async (t) => {
   for (const family of FAMILIES) {
     const icmp = family === 'ipv4' ? 1 : 58;
     const pieces = (protocol: number, body: Buffer, from: Host, to: Host, size = 1400): Shot[] =>
-      fragments(from.at[family], to.at[family], protocol, body, { id: nextPort++, size }).map((piece) =>
+      fragments(from.at[family], to.at[family], protocol, body, { id: nextNumber(), size }).map((piece) =>
         shot(from, to, piece),
       );
-    const data = (): Buffer => Buffer.alloc(2000, `fragment ${nextPort++} `);
+    const data = (): Buffer => Buffer.alloc(2000, `fragment ${nextNumber()} `);
     const datagram = (dport: number, sport: number, from: Host, to: Host): Shot[] =>
       pieces(17, udp(from.at[family], to.at[family], sport, dport, data()), from, to);
     const echoed = (from: Host, to: Host, kind: 'request' | 'reply'): Shot[] =>
       pieces(icmp, echo(from.at[family], to.at[family], kind, 77, data()), from, to);
-    const syn = tcp(TERMINAL[family], SERVER[family], nextPort++, 81, TCP.syn, { data: data() });
+    const syn = tcp(TERMINAL[family], SERVER[family], nextNumber(), 81, TCP.syn, { data: data() });
     const forbidden: Record<string, Shot[]> = {
-      'a port that the policy closes': datagram(7001, nextPort++, terminal, server),
-      'the same, last piece first': datagram(7001, nextPort++, terminal, server).reverse(),
+      'a port that the policy closes': datagram(7001, nextNumber(), terminal, server),
+      'the same, last piece first': datagram(7001, nextNumber(), terminal, server).reverse(),
       'a SYN to such a port': pieces(6, syn, terminal, server),
       'a SYN to such a port, in tiny pieces': pieces(6, syn.subarray(0, 40), terminal, server, 8),
-      'from outside': datagram(7000, nextPort++, server, terminal),
-      'a later piece alone': datagram(7000, nextPort++, server, terminal).slice(1),
+      'from outside': datagram(7000, nextNumber(), server, terminal),
+      'a later piece alone': datagram(7000, nextNumber(), server, terminal).slice(1),
       'an echo reply nobody asked for': echoed(server, terminal, 'reply'),
     };
     // Both first pieces of one datagram.
-    const id = nextPort++;
+    const id = nextNumber();
     forbidden['two first pieces'] = [7000, 7001].flatMap((dport) => {
       const body = udp(TERMINAL[family], SERVER[family], 6999, dport, data());
       return fragments(TERMINAL[family], SERVER[family], 17, body, { id })
@@ -810,29 +639,29 @@ t.test('fragments of what the policy admits pass, others do not', async (t) => {
     if (family === 'ipv6') Object.assign(forbidden, hiddenPieces());
     await steering.lead('direct');
     for (const [name, shots] of Object.entries(forbidden))
-      t.equal(await arriving(shots), shots.length, `control: ${name}, ${family}`);
+      t.equal(await bench.arriving(shots), shots.length, `control: ${name}, ${family}`);
 
-    const placed = await place([], { policy: closed });
-    const sport = nextPort++;
+    const placed = await bench.place([], { policy: closed });
+    const sport = nextNumber();
     const one = `${family}: an opening datagram in two pieces`;
-    t.equal(await arriving(datagram(7000, sport, terminal, server)), 2, one);
-    t.equal(await arriving(datagram(sport, 7000, server, terminal)), 2, 'the reply in two pieces');
-    t.equal(await arriving(datagram(7000, sport, terminal, server)), 2, 'and once more');
-    t.equal(await arriving(datagram(sport, 7000, server, terminal)), 2, 'and back');
-    t.equal(await arriving(echoed(terminal, server, 'request')), 2, 'a large ping');
-    t.equal(await arriving(echoed(server, terminal, 'reply')), 2, 'its reply');
+    t.equal(await bench.arriving(datagram(7000, sport, terminal, server)), 2, one);
+    t.equal(await bench.arriving(datagram(sport, 7000, server, terminal)), 2, 'the reply in two pieces');
+    t.equal(await bench.arriving(datagram(7000, sport, terminal, server)), 2, 'and once more');
+    t.equal(await bench.arriving(datagram(sport, 7000, server, terminal)), 2, 'and back');
+    t.equal(await bench.arriving(echoed(terminal, server, 'request')), 2, 'a large ping');
+    t.equal(await bench.arriving(echoed(server, terminal, 'reply')), 2, 'its reply');
     await waitFor('the echo is known as replied', async () => {
-      const found = await known(placed.id, `icmp ${TERMINAL[family]} ${SERVER[family]} 77`);
+      const found = await bench.known(placed.id, `icmp ${TERMINAL[family]} ${SERVER[family]} 77`);
       return found?.protocol === 'icmp' && found.replied;
     }).catch(() => t.fail('the echo is not known as replied'));
     for (const [name, shots] of Object.entries(forbidden)) {
       if (name.startsWith('an echo reply')) continue;
-      t.equal(await arriving(shots), 0, `${name}, ${family}`);
+      t.equal(await bench.arriving(shots), 0, `${name}, ${family}`);
     }
-    await retired(placed);
-    const unasked = await place([], { policy: closed });
-    t.equal(await arriving(echoed(server, terminal, 'reply')), 0, 'an echo reply nobody asked for');
-    await retired(unasked);
+    await bench.retired(placed);
+    const unasked = await bench.place([], { policy: closed });
+    t.equal(await bench.arriving(echoed(server, terminal, 'reply')), 0, 'an echo reply nobody asked for');
+    await bench.retired(unasked);
   }
 });
 
@@ -842,11 +671,11 @@ function hiddenPieces(): Record<string, Shot[]> {
   const hide = (from: Host, to: Host, protocol: number, body: Buffer, ttl = 64): Shot[] => {
     const [src, dst] = [from.at.ipv6, to.at.ipv6];
     const whole = Buffer.concat([padding(protocol, 1280), body]);
-    return fragments(src, dst, 60, whole, { id: nextPort++, size: 1280, ttl }).map((piece) =>
+    return fragments(src, dst, 60, whole, { id: nextNumber(), size: 1280, ttl }).map((piece) =>
       shot(from, to, piece),
     );
   };
-  const data = Buffer.alloc(100, `hidden ${nextPort++} `);
+  const data = Buffer.alloc(100, `hidden ${nextNumber()} `);
   const nd = (src: string, dst: string, type: number): Buffer =>
     icmpv6(src, dst, type, Buffer.alloc(36, type));
   return {
@@ -862,7 +691,7 @@ function hiddenPieces(): Record<string, Shot[]> {
       shot(
         terminal,
         server,
-        fragment(own, remote, 58, data.subarray(4), { id: nextPort++, offset: 1280, more: false }),
+        fragment(own, remote, 58, data.subarray(4), { id: nextNumber(), offset: 1280, more: false }),
       ),
     ],
   };
@@ -877,7 +706,7 @@ t.test('datagrams larger than a packet pass in both directions, also when they a
       const name = `${family} ${isImported ? 'adopted' : 'opened here'}`;
       const ends = { from: TERMINAL[family], to: SERVER[family] };
       await steering.lead('direct');
-      const before = isImported ? undefined : await place();
+      const before = isImported ? undefined : await bench.place();
       const { port = 0 } = await terminal.ask('connect', { name, protocol: 'udp', ...ends, port: 90 });
       t.same(
         await terminal.ask('talk', { name, text: large }),
@@ -890,22 +719,24 @@ t.test('datagrams larger than a packet pass in both directions, also when they a
       const imported = { ...connection, local, remote: { address: SERVER[family], port: 90 } };
       // Both defaults are closed: nothing but adoption lets it pass.
       const shut = { ...closed, defaults: { outbound: 'drop', inbound: 'drop' } } as const;
-      const placed = before ?? (await place([imported], { policy: shut }));
+      const placed = before ?? (await bench.place([imported], { policy: shut }));
       if (isImported) {
         const { error } = await terminal.ask('talk', { name, text: large });
         t.equal(error, '', `${name}: 4,000 bytes and back, through the firewall`);
       }
-      const found = await waitFor('known', () => known(placed.id, connectionKey(imported)));
+      const found = await waitFor('known', () => bench.known(placed.id, connectionKey(imported)));
       t.equal(found.opener, 'terminal');
       await terminal.ask('close', { name });
-      await retired(placed);
+      await bench.retired(placed);
     }
-    const dead = await place([], { policy: { ...closed, defaults: { outbound: 'drop', inbound: 'drop' } } });
+    const dead = await bench.place([], {
+      policy: { ...closed, defaults: { outbound: 'drop', inbound: 'drop' } },
+    });
     const name = `${family} control`;
     const ends = { from: TERMINAL[family], to: SERVER[family] };
     await terminal.ask('connect', { name, protocol: 'udp', ...ends, port: 90 });
     const { error } = await terminal.ask('talk', { name, text: large, timeout: 0.5 });
     t.match(error, /timed out/, `${name}: dead when it is not imported`);
-    await retired(dead);
+    await bench.retired(dead);
   }
 });

@@ -39,7 +39,10 @@ t.test('tells protocol, addresses, ports and flags', async (t) => {
     ethSrc: ter,
     ethDst: srv,
     ethType: 0x0800,
-    ip: { family: 'ipv4', src: '10.0.0.1', dst: '10.0.0.2', protocol: 6, fragment: 'none' },
+    ip: {
+      ...{ family: 'ipv4', src: '10.0.0.1', dst: '10.0.0.2', protocol: 6, fragment: 'none' },
+      ...{ offset: 14, headerBytes: 20, totalBytes: 40 },
+    },
     transport: { protocol: 'tcp', src: 40_000, dst: 443, flags: TCP.syn },
   });
   const six = parsePacket(

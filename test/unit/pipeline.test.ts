@@ -15,8 +15,11 @@ import {
   guardRules,
   MARK,
   MAX_POLICY_RULES,
+  meterMods,
+  meterOf,
   PolicyTooLargeError,
   packCookie,
+  policyRules,
   type Rule,
   unpackCookie,
 } from '../../controller-app/pipeline/index.js';
@@ -24,7 +27,7 @@ import { prefixMatch } from '../../controller-app/pipeline/policy-rules.js';
 import { portMasks, portMatches } from '../../controller-app/pipeline/port-masks.js';
 import type { Connection } from '../../shared/firewall/connection.js';
 import { ICMP_TYPES, type Packet } from '../../shared/firewall/packet.js';
-import { type Policy, policySchema } from '../../shared/firewall/policy.js';
+import { MAX_RULES, type Policy, policySchema } from '../../shared/firewall/policy.js';
 import { familyOf, linkLocalOf } from '../../shared/firewall/terminal.js';
 import { verdict } from '../../shared/firewall/verdict.js';
 import { bytesOf } from '../fixtures/frames.js';
@@ -46,8 +49,10 @@ const instance: FirewallInstance = {
   role: 'active',
   admits: true,
   adoption: [],
-  tables: { firewallCt: 4, deliver: 5 },
+  tables: { firewallCt: 4, admit: 5, deliver: 6 },
 };
+
+const allRules = (one: FirewallInstance): Rule[] => [...firewallRules(one), ...policyRules(one)];
 
 t.test('a range of ports becomes masks that hold exactly its ports', async (t) => {
   const held = (port: number, pairs: readonly { value: number; mask: number }[]): number =>
@@ -77,9 +82,10 @@ t.test('a range of ports becomes masks that hold exactly its ports', async (t) =
 });
 
 t.test('a cookie tells kind, instance and policy rule', async (t) => {
-  const kind = fc.constantFrom('opening', 'state', 'announce', 'refused', 'adopted' as const);
+  const kind = fc.constantFrom('opening', 'state', 'announce', 'refused', 'rejected', 'adopted' as const);
   const number = fc.integer({ min: 1, max: MAX_INSTANCE_NUMBER });
-  const rule = fc.constantFrom(0, 1, 999, DEFAULT_OUTBOUND, DEFAULT_INBOUND);
+  const rule = fc.constantFrom(0, 1, MAX_RULES - 1, DEFAULT_OUTBOUND, DEFAULT_INBOUND);
+  t.ok(DEFAULT_OUTBOUND >= MAX_RULES, 'no rule has the number of a default');
   fc.assert(
     fc.property(kind, number, rule, (kind, number, policyRule) => {
       const cookie = packCookie({ kind, instance: number, policyRule });
@@ -204,7 +210,7 @@ const anyPacket: fc.Arbitrary<Packet> = fc
 const anyRule = fc
   .record({
     direction: fc.constantFrom('outbound', 'inbound'),
-    action: fc.constantFrom('accept', 'drop'),
+    action: fc.constantFrom('accept', 'drop', 'reject'),
     family: fc.option(fc.constantFrom('ipv4', 'ipv6'), { nil: undefined }),
     protocol: fc.option(fc.constantFrom('tcp', 'udp', 'icmp'), { nil: undefined }),
     remote: fc.option(
@@ -221,8 +227,8 @@ const anyRule = fc
 const anyPolicy: fc.Arbitrary<Policy> = fc
   .record({
     rules: fc.array(anyRule, { maxLength: 6 }),
-    outbound: fc.constantFrom('accept', 'drop'),
-    inbound: fc.constantFrom('accept', 'drop'),
+    outbound: fc.constantFrom('accept', 'drop', 'reject'),
+    inbound: fc.constantFrom('accept', 'drop', 'reject'),
   })
   .map(({ rules, outbound, inbound }) =>
     policySchema.safeParse({
@@ -234,11 +240,16 @@ const anyPolicy: fc.Arbitrary<Policy> = fc
   .filter((parsed) => parsed.success)
   .map((parsed) => parsed.data as Policy);
 
+/** Does what meets this rule pass? The policy's accepted packets go to `admit`, all others that pass to `deliver`. */
+function goesOn(rule: Rule | undefined): boolean {
+  return rule?.instructions.some(({ type }) => type === 'goto_table') ?? false;
+}
+
 t.test('a packet of no known connection meets what the reference verdict says', async (t) => {
   let accepted = 0;
   fc.assert(
     fc.property(anyPolicy, anyPacket, (policy, packet) => {
-      const rules = firewallRules({ ...instance, policy });
+      const rules = allRules({ ...instance, policy });
       const expected = verdict(policy, new Map(), packet);
       const icmp = packet.protocol === 'icmp' ? ICMP_TYPES[packet.family] : undefined;
       // What conntrack finds in a packet of nothing it knows: an echo reply, an error or an unknown ICMP type is invalid.
@@ -248,13 +259,17 @@ t.test('a packet of no known connection meets what the reference verdict says', 
         toConntrack && toConntrack.instructions.length > 0
           ? meets(rules, 'firewall-ct', fields(packet, valid ? CT_STATE.new : CT_STATE.inv))
           : undefined;
-      const passes = (decided?.instructions.length ?? 0) > 0;
+      const passes = goesOn(decided);
       if (passes) accepted++;
+      const answered = decided?.instructions.some(({ type }) => type === 'meter') ?? false;
+      if (answered !== (expected.verdict === 'reject')) return false;
       const cookie = unpackCookie(decided?.cookie ?? 0);
       if (expected.reason === 'rule' || expected.reason === 'default') {
         const names = [...policy.rules.map(({ name }) => name)];
         const by =
-          cookie && cookie.policyRule < 1000 ? names[cookie.policyRule] : `default ${packet.direction}`;
+          cookie && cookie.policyRule < DEFAULT_OUTBOUND
+            ? names[cookie.policyRule]
+            : `default ${packet.direction}`;
         if (by !== expected.by) return false;
       }
       return passes === (expected.verdict === 'accept');
@@ -272,7 +287,7 @@ t.test('a prefix has no bits beside its mask: a switch would refuse it', async (
 });
 
 t.test('known connections pass whatever the policy says; state changes are copied', async (t) => {
-  const rules = firewallRules({
+  const rules = allRules({
     ...instance,
     policy: { ...policy, defaults: { outbound: 'drop', inbound: 'drop' } },
   });
@@ -309,24 +324,24 @@ t.test('without a lease nothing new is admitted; draining it is handed on', asyn
     },
     CT_STATE.new,
   );
-  t.ok(meets(firewallRules(instance), 'firewall-ct', syn), 'control');
-  t.equal(meets(firewallRules({ ...instance, admits: false }), 'firewall-ct', syn), undefined);
-  const draining = firewallRules({ ...instance, role: 'draining' });
+  t.ok(meets(allRules(instance), 'firewall-ct', syn), 'control');
+  t.equal(meets(allRules({ ...instance, admits: false }), 'firewall-ct', syn), undefined);
+  const draining = allRules({ ...instance, role: 'draining' });
   for (const packet of [syn, { ...syn, ct_state: CT_STATE.inv | CT_STATE.trk }]) {
     t.match(meets(draining, 'firewall-ct', packet)?.instructions, [
       { type: 'apply_actions', actions: [{ type: 'set_field', field: { reg4: 1 } }] },
-      { type: 'goto_table', table: 5 },
+      { type: 'goto_table', table: 6 },
     ]);
   }
   t.equal(
-    meets(firewallRules(instance), 'firewall-ct', { ...syn, ct_state: CT_STATE.inv | CT_STATE.trk })
-      ?.instructions.length,
+    meets(allRules(instance), 'firewall-ct', { ...syn, ct_state: CT_STATE.inv | CT_STATE.trk })?.instructions
+      .length,
     0,
   );
 });
 
 t.test('activation changes no rule', async (t) => {
-  t.same(firewallRules({ ...instance, role: 'standby' }), firewallRules(instance));
+  t.same(allRules({ ...instance, role: 'standby' }), allRules(instance));
 });
 
 const connection: Connection = {
@@ -341,7 +356,7 @@ const connection: Connection = {
 t.test(
   'adoption opens for the packets of the connection, in both directions, and for no other',
   async (t) => {
-    const rules = [...firewallRules(instance), ...adoptionRules({ ...instance, adoption: [connection] })];
+    const rules = [...allRules(instance), ...adoptionRules({ ...instance, adoption: [connection] })];
     const packet = (direction: 'outbound' | 'inbound', port = 50_000): Packet => {
       const remote = { address: '10.0.0.2', port };
       const [source, destination] =
@@ -393,7 +408,7 @@ t.test('no two rules of an instance are the same to a switch', async (t) => {
     timeLeftSeconds: 30,
   } as const;
   const adoption: Connection[] = [connection, { ...echo, id: 1 }, { ...echo, id: 2 }];
-  const rules = [...firewallRules(instance), ...adoptionRules({ ...instance, adoption })];
+  const rules = [...allRules(instance), ...adoptionRules({ ...instance, adoption })];
   const keys = rules.map(
     (rule) => `${rule.table} ${flowKey({ table: 0, priority: rule.priority, match: rule.match })}`,
   );
@@ -418,23 +433,23 @@ t.test('a policy that would need too many rules is refused with what to do', asy
     localPorts: ragged,
   } as const;
   const large: Policy = { ...policy, rules: [{ name: 'ragged', ...rule }] };
-  t.throws(() => firewallRules({ ...instance, policy: large }), PolicyTooLargeError);
+  t.throws(() => allRules({ ...instance, policy: large }), PolicyTooLargeError);
   try {
-    firewallRules({ ...instance, policy: large });
+    allRules({ ...instance, policy: large });
   } catch (error) {
     t.match(String(error), new RegExp(`at most ${MAX_POLICY_RULES} fit: use fewer`));
   }
 });
 
-t.test('a thousand rules keep their order', async (t) => {
-  const rules = Array.from({ length: 1000 }, (_, index) => ({
+t.test('two thousand rules keep their order', async (t) => {
+  const rules = Array.from({ length: MAX_RULES }, (_, index) => ({
     name: `r${index}`,
     direction: 'outbound' as const,
     action: index % 2 ? ('accept' as const) : ('drop' as const),
     protocol: 'tcp' as const,
-    remotePorts: [[index, 1000]] as const,
+    remotePorts: [[index, MAX_RULES]] as const,
   }));
-  const made = firewallRules({ ...instance, policy: { ...policy, rules } }).filter(
+  const made = allRules({ ...instance, policy: { ...policy, rules } }).filter(
     (rule) => rule.table === 'firewall-ct',
   );
   const priorities = made.flatMap((rule) => {
@@ -442,13 +457,14 @@ t.test('a thousand rules keep their order', async (t) => {
     return cookie?.kind === 'opening' || cookie?.kind === 'refused' ? [rule.priority] : [];
   });
   t.equal(Math.max(...priorities), 20_000);
-  t.equal(Math.min(...priorities), 19_000);
+  t.equal(Math.min(...priorities), 18_000);
+  t.ok(made.every(({ priority }) => priority < 18_000 || priority > 20_000 || priorities.includes(priority)));
 });
 
 t.test(
   "only the terminal's own addresses reach conntrack, and the network never sends from them",
   async (t) => {
-    const rules = firewallRules(instance);
+    const rules = allRules(instance);
     const linkLocal = linkLocalOf(terminal.mac);
     const reach = (direction: 'outbound' | 'inbound', source: string, destination: string): boolean => {
       const family = familyOf(source);
@@ -495,7 +511,7 @@ t.test('all pieces of a packet meet rules that do the same', async (t) => {
     replied: true,
     timeLeftSeconds: 60,
   };
-  const rules = [...firewallRules(instance), ...adoptionRules({ ...instance, adoption: [adopted] })];
+  const rules = [...allRules(instance), ...adoptionRules({ ...instance, adoption: [adopted] })];
   const packet = (port: number): Packet => ({
     direction: 'outbound',
     family: 'ipv6',
@@ -525,8 +541,11 @@ t.test('all pieces of a packet meet rules that do the same', async (t) => {
       t.match(meets(rules, 'firewall', piece)?.instructions, [{ actions: [{ type: 'ct' }] }], name);
     }
     const commits = [first, later].map((piece) => {
-      const { instructions = [] } = meets(rules, 'firewall-ct', piece) ?? {};
-      t.match(instructions.at(-1), { type: 'goto_table', table: 5 }, name);
+      const decided = meets(rules, 'firewall-ct', piece)?.instructions ?? [];
+      const admitted = decided.some((one) => one.type === 'goto_table' && one.table === 5);
+      t.equal(admitted, name === 'opening');
+      const { instructions = [] } = (admitted && meets(rules, 'admit', piece)) || { instructions: decided };
+      t.match(instructions.at(-1), { type: 'goto_table', table: 6 }, name);
       return instructions.flatMap((one) =>
         one.type === 'apply_actions' ? one.actions.filter(({ type }) => type === 'ct') : [],
       );
@@ -554,7 +573,7 @@ t.test('an adopted echo has the code of an echo', async (t) => {
     ];
     const closed = { ...policy, defaults: { outbound: 'drop', inbound: 'drop' } } as const;
     const model = { ...instance, policy: closed, adoption };
-    const rules = [...firewallRules(model), ...adoptionRules(model)];
+    const rules = [...allRules(model), ...adoptionRules(model)];
     const passes = (code: number, ct: number): boolean => {
       const [source, destination] = [
         { address: local, port: 0 },
@@ -606,4 +625,58 @@ t.test("the guard names the terminal's own addresses and no other", async (t) =>
     }
     t.ok(match.ipv4_src ?? match.ipv6_src ?? match.arp_spa, 'every rule that lets pass names a source');
   }
+});
+
+t.test('what the policy accepts is committed with its opener and generation, and only that', async (t) => {
+  const rules = allRules(instance);
+  for (const [reg0, bits] of [
+    [1, 0],
+    [2, MARK.openedByRemote],
+  ] as const) {
+    t.match(meets(rules, 'admit', { reg0, reg1: 7, eth_type: 0x86dd })?.instructions, [
+      {
+        actions: [
+          {
+            type: 'ct',
+            commit: true,
+            zone: 7,
+            exec: [{ field: { ct_mark: { value: MARK.announced | bits | (3 << 4) } } }],
+          },
+        ],
+      },
+      { type: 'goto_table', table: 6 },
+    ]);
+  }
+  t.equal(
+    meets(rules, 'admit', { reg0: 1, reg1: 8, eth_type: 0x0800 }),
+    undefined,
+    "another instance's packets are not",
+  );
+  for (const change of [{ admits: false }, { role: 'draining' }] as const)
+    t.notOk(allRules({ ...instance, ...change }).some(({ table }) => table === 'admit'));
+});
+
+t.test('the rules of a policy are the same in every generation', async (t) => {
+  t.same(policyRules({ ...instance, generation: 9 }), policyRules(instance));
+  t.notSame(firewallRules({ ...instance, generation: 9 }), firewallRules(instance), 'control');
+});
+
+t.test('what is rejected goes to the controller alone, through a meter', async (t) => {
+  const rejecting = policySchema.parse({
+    ...policy,
+    defaults: { outbound: 'reject', inbound: 'reject' },
+    rules: [],
+  });
+  const rules = policyRules({ ...instance, policy: rejecting });
+  const rejected = rules.filter(({ cookie = 0 }) => unpackCookie(cookie)?.kind === 'rejected');
+  t.equal(rejected.length, 12, 'two directions, two families, three protocols');
+  for (const { instructions } of rejected) {
+    t.match(instructions, [
+      { type: 'meter', meter: meterOf(7) },
+      { actions: [{ type: 'output', port: 0xfffffffd }] },
+    ]);
+    t.equal(instructions.length, 2);
+  }
+  const [first] = meterMods('add');
+  t.equal(first?.type, 'unknown');
 });

@@ -1,10 +1,12 @@
 /**
- * The imported connections of one instance whose adoption rules are in the switch, and when those rules must go. No I/O.
+ * The connections of one instance that have adoption rules in the switch, and when those rules must go. No I/O. They are imported ones that the switch
+ * does not track yet, and silent ones: known here, but the switch forgets them before their time is over.
  *
  * A live adoption rule admits packets from the middle of its connection, also after that has closed: so it goes
  *   - `settleMs` after the switch tracks the connection in both directions (a datagram's: after it tracks it at all),
  *   - `settleMs` after the connection was seen closed,
  *   - when the time the connection had left runs out, counted from activation: a standby does not age.
+ *     The time of silent ones is the connection table's.
  */
 import { type Connection, connectionKey } from '../../../shared/firewall/connection.js';
 import { adoptionKey } from '../../pipeline/index.js';
@@ -17,6 +19,8 @@ interface Entry {
   /** Does the switch track it? From then on the connection table knows it. */
   tracked: boolean;
   removeAtMs: number | undefined;
+  /** Silent, and has not spoken since. */
+  silent: boolean;
 }
 
 export class AdoptionSet {
@@ -26,6 +30,7 @@ export class AdoptionSet {
   /** Rules that have changed since `takeStale`. */
   readonly #stale = new Set<string>();
   readonly #settleMs: number;
+  #silent = 0;
   #startedMs: number | undefined;
 
   constructor(settleMs: number) {
@@ -65,12 +70,41 @@ export class AdoptionSet {
     const had = this.#remove(key);
     if (connection.protocol === 'tcp' && connection.state === 'closed') return had;
     const startedMs = this.#startedMs === undefined ? undefined : nowMs;
-    this.#entries.set(key, { connection, startedMs, tracked: false, removeAtMs: undefined });
-    const rules = adoptionKey(connection);
-    const sharers = this.#sharers.get(rules) ?? new Map<string, Connection>();
-    this.#sharers.set(rules, sharers.set(key, connection));
-    this.#stale.add(rules);
+    this.#add(key, { connection, startedMs, tracked: false, removeAtMs: undefined, silent: false });
     return true;
+  }
+
+  /** How many silent connections there are. */
+  get silent(): number {
+    return this.#silent;
+  }
+
+  isSilent(key: string): boolean {
+    return this.#entries.get(key)?.silent === true;
+  }
+
+  /** A connection that the switch is about to forget. */
+  putSilent(connection: Connection): void {
+    const key = connectionKey(connection);
+    this.#remove(key);
+    const silent = { connection, startedMs: undefined, tracked: true, removeAtMs: undefined, silent: true };
+    this.#add(key, silent);
+  }
+
+  /** The first of the silent connections, as they came. */
+  oldestSilent(count: number): Connection[] {
+    const found: Connection[] = [];
+    if (count <= 0) return found;
+    for (const { connection, silent } of this.#entries.values()) {
+      if (silent) found.push(connection);
+      if (found.length === count) break;
+    }
+    return found;
+  }
+
+  /** These need not be adopted any more. */
+  removeIf(isOver: (connection: Connection) => boolean): void {
+    for (const [key, { connection }] of this.#entries) if (isOver(connection)) this.#remove(key);
   }
 
   /** The other domain says that a connection has ended. One that the switch tracks by now lives on. True when it was known. */
@@ -91,12 +125,16 @@ export class AdoptionSet {
     return entry && !entry.tracked ? entry.connection : undefined;
   }
 
-  /** A packet of the connection: `waiting` became tracked; `bothWays` when conntrack has seen each end. */
-  seen(key: string, what: { bothWays: boolean; closed: boolean }, nowMs: number): void {
+  /**
+   * A packet of the connection: the switch tracks it. `adopted`: since this packet; `bothWays`: it has seen each end.
+   */
+  seen(key: string, what: { adopted: boolean; bothWays: boolean; closed: boolean }, nowMs: number): void {
     const entry = this.#entries.get(key);
     if (!entry) return;
     entry.tracked = true;
-    const done = what.closed || what.bothWays || entry.connection.protocol !== 'tcp';
+    const remembered = entry.silent && !what.adopted;
+    const done = what.closed || what.bothWays || entry.connection.protocol !== 'tcp' || remembered;
+    this.#speaks(entry);
     if (done) entry.removeAtMs ??= nowMs + this.#settleMs;
   }
 
@@ -132,9 +170,24 @@ export class AdoptionSet {
       }));
   }
 
+  #add(key: string, entry: Entry): void {
+    this.#entries.set(key, entry);
+    if (entry.silent) this.#silent++;
+    const rules = adoptionKey(entry.connection);
+    const sharers = this.#sharers.get(rules) ?? new Map<string, Connection>();
+    this.#sharers.set(rules, sharers.set(key, entry.connection));
+    this.#stale.add(rules);
+  }
+
+  #speaks(entry: Entry): void {
+    if (entry.silent) this.#silent--;
+    entry.silent = false;
+  }
+
   #remove(key: string): boolean {
     const entry = this.#entries.get(key);
     if (!entry) return false;
+    this.#speaks(entry);
     this.#entries.delete(key);
     const rules = adoptionKey(entry.connection);
     const sharers = this.#sharers.get(rules);

@@ -1,11 +1,20 @@
 /**
  * How many opening packets each rule of a policy decided: what was imported, and what this switch counted since.
  */
+import type { Dpid } from '../../../shared/domain/domain.js';
 import { DEFAULT_NAMES, type Policy } from '../../../shared/firewall/policy.js';
 import { countersFor } from '../../../shared/firewall/reduce.js';
 import type { RuleCounter } from '../../../shared/firewall/state.js';
-import { DEFAULT_INBOUND, DEFAULT_OUTBOUND, unpackCookie } from '../../pipeline/index.js';
-import type { Count } from './host.js';
+import {
+  DEFAULT_INBOUND,
+  DEFAULT_OUTBOUND,
+  type Kind,
+  policyCookies,
+  unpackCookie,
+} from '../../pipeline/index.js';
+import type { Count, FirewallHost } from './host.js';
+
+const COUNTED: ReadonlySet<string> = new Set<Kind>(['opening', 'refused', 'rejected']);
 
 /** The counts of one instance's policy rules, by rule name, out of those of a whole table. */
 export function policyCounts(
@@ -16,7 +25,7 @@ export function policyCounts(
   const counts = new Map<string, Count>();
   for (const [bits, count] of table) {
     const cookie = unpackCookie(bits);
-    if (cookie?.instance !== instance || (cookie.kind !== 'opening' && cookie.kind !== 'refused')) continue;
+    if (cookie?.instance !== instance || !COUNTED.has(cookie.kind)) continue;
     const name = ruleName(policy, cookie.policyRule);
     if (name !== undefined) counts.set(name, plus(counts.get(name), count));
   }
@@ -69,6 +78,51 @@ export class PolicyCounters {
         bytes: bytes + since(now?.bytes, before?.bytes),
       };
     });
+  }
+}
+
+/** The policy in force in a switch, with its counts read from there. */
+export class CountedPolicy {
+  readonly #place: { readonly dpid: Dpid; readonly number: number; readonly host: FirewallHost };
+  readonly #counters: PolicyCounters;
+  #policy: Policy;
+
+  constructor(
+    place: { readonly dpid: Dpid; readonly number: number; readonly host: FirewallHost },
+    policy: Policy,
+    imported: readonly RuleCounter[],
+  ) {
+    this.#place = place;
+    this.#policy = policy;
+    this.#counters = new PolicyCounters(policy, imported);
+  }
+
+  /** Takes what the switch shows now. Counters are worth no failure: without the switch they are what they were. */
+  async read(): Promise<void> {
+    if (this.#place.host.connected(this.#place.dpid)) this.#counters.read(await this.#inSwitch());
+  }
+
+  /** The rules have gone: what they counted is history. */
+  fold(): void {
+    this.#counters.fold(this.#policy);
+  }
+
+  /** Another policy, whose rules are in the switch now unless `inForce` is false. */
+  async replace(policy: Policy, inForce: boolean): Promise<void> {
+    this.#policy = policy;
+    this.#counters.fold(policy);
+    if (inForce) this.#counters.begin(await this.#inSwitch());
+  }
+
+  total(): RuleCounter[] {
+    return this.#counters.total();
+  }
+
+  async #inSwitch(): Promise<Map<string, Count>> {
+    const { host, dpid, number } = this.#place;
+    if (!host.connected(dpid)) return new Map();
+    const table = await host.counters(dpid, 'firewall-ct', policyCookies(number));
+    return policyCounts(this.#policy, number, table);
   }
 }
 

@@ -14,6 +14,7 @@ import {
   type Health,
   type InstanceId,
 } from '../../../shared/domain/domain.js';
+import { problemOfState } from '../../../shared/firewall/admission.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import { StateError } from '../../../shared/firewall/reduce.js';
 import {
@@ -98,6 +99,11 @@ export class OpenFlowCtDomain implements Domain {
       return Promise.reject(new DomainError('invalid', problem, { cause: parsed.error }));
     }
     const snapshot = parsed.data;
+    const wrong = problemOfState(snapshot);
+    if (wrong) {
+      const problem = `the state is refused: ${wrong}; whoever sent it is not to be trusted with it`;
+      return Promise.reject(new DomainError('invalid', problem));
+    }
     const { name } = snapshot.terminal;
     return this.#enqueue(name, async (firewalls) => {
       this.#fence(firewalls, { terminal: name, epoch });
@@ -336,7 +342,7 @@ export class OpenFlowCtDomain implements Domain {
       this.#tick = undefined;
       for (const [terminal, { instances }] of this.#terminals) {
         for (const { instance } of instances.values()) {
-          if (instance.tick()) this.#background(terminal, instance, () => instance.setAdoption());
+          if (instance.tick()) this.#background(terminal, instance, () => instance.settle());
         }
       }
       if ([...this.#terminals.values()].some(({ instances }) => instances.size > 0)) this.#startTick();

@@ -2,9 +2,10 @@
  * What the domain needs of the controller core, and nothing more of it.
  */
 import type { Dpid } from '../../../shared/domain/domain.js';
+import type { Connection } from '../../../shared/firewall/connection.js';
 import type { PluginHost } from '../../core/plugin.js';
-import type { Message } from '../../openflow/index.js';
-import type { Rule } from '../../pipeline/index.js';
+import { type Action, type Message, OFPP } from '../../openflow/index.js';
+import { flushesOf, type Rule } from '../../pipeline/index.js';
 
 export interface Count {
   readonly packets: number;
@@ -26,6 +27,10 @@ export interface FirewallHost {
   ): Promise<ReadonlyMap<number, Count>>;
   /** Forgets all connections of a conntrack zone; settles when the switch has done it. */
   flushZone(dpid: Dpid, zone: number): Promise<void>;
+  /** Forgets these connections of a zone, as far as the switch knows them; settles when it has done it. */
+  flushConnections(dpid: Dpid, zone: number, connections: readonly Connection[]): Promise<void>;
+  /** Gives the switch a frame that comes from no port. A switch that is not connected sends nothing. */
+  packetOut(dpid: Dpid, actions: readonly Action[], frame: Buffer): void;
 }
 
 /** The core's host of the plugin that owns the firewall's tables, seen through this interface. */
@@ -43,5 +48,13 @@ export function firewallHost(host: PluginHost): FirewallHost {
       // It has no reply of its own.
       await sw.barrier();
     },
+    flushConnections: async (dpid, zone, connections) => {
+      const sw = host.switch(dpid);
+      if (!sw) throw new Error(`switch ${dpid} is not connected`);
+      for (const connection of connections) for (const flush of flushesOf(zone, connection)) sw.send(flush);
+      await sw.barrier();
+    },
+    packetOut: (dpid, actions, data) =>
+      host.switch(dpid)?.packetOut({ inPort: OFPP.CONTROLLER, actions, data }),
   };
 }

@@ -7,4 +7,4 @@ export {
   type OpenFlowCtDomainOptions,
 } from './domain.js';
 export { type FirewallHost, firewallHost } from './host.js';
-export { DEFAULT_TIMINGS, type Timings } from './timings.js';
+export { DEFAULT_TIMINGS, OPEN_VSWITCH_TIMES, type SwitchTimes, type Timings } from './timings.js';

@@ -1,29 +1,23 @@
 /**
- * One terminal's firewall in the switch: what it means (policy, connections), and the rules that this comes to. The domain calls it one
+ * One terminal's firewall in the switch: what it means (policy, connections, role), and when the switch is told. The domain calls it one
  * call after another; copies of packets and the tick come in between, and change nothing in the switch by themselves.
  */
 import { ChangeLog } from '../../../shared/domain/change-log.js';
 import { DomainError, type Dpid, type InstanceId, type Role } from '../../../shared/domain/domain.js';
-import { connectionKey } from '../../../shared/firewall/connection.js';
+import { connectionCheck, problemOfChanges } from '../../../shared/firewall/admission.js';
+import type { Connection } from '../../../shared/firewall/connection.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
+import { isSamePolicy, PolicyHistory } from '../../../shared/firewall/policy-history.js';
 import { StateError } from '../../../shared/firewall/reduce.js';
 import type { Delta, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
 import type { Terminal } from '../../../shared/firewall/terminal.js';
 import type { Match } from '../../openflow/index.js';
-import {
-  adoptionRules,
-  type FirewallInstance,
-  firewallRules,
-  GENERATIONS,
-  type Kind,
-  policyCookies,
-  type Rule,
-} from '../../pipeline/index.js';
-import { AdoptionSet } from './adoption-set.js';
-import { ConnectionTable } from './connection-table.js';
-import { PolicyCounters, policyCounts } from './counters.js';
+import { type FirewallInstance, GENERATIONS, type Kind } from '../../pipeline/index.js';
+import { Connections } from './connections.js';
+import { CountedPolicy } from './counters.js';
 import type { FirewallHost } from './host.js';
-import { observe } from './observation.js';
+import { Rejections } from './rejections.js';
+import { RulesInSwitch } from './rules-in-switch.js';
 import type { Timings } from './timings.js';
 
 export interface InstanceParts {
@@ -38,53 +32,50 @@ export interface InstanceParts {
 
 export class Instance {
   readonly parts: InstanceParts;
-  readonly terminal: Terminal;
   readonly log: ChangeLog;
-  readonly #table: ConnectionTable;
-  readonly #adoption: AdoptionSet;
-  readonly #counters: PolicyCounters;
-  #policy: Policy;
+  readonly #connections: Connections;
+  readonly #rules: RulesInSwitch;
+  readonly #history: PolicyHistory;
+  readonly #counters: CountedPolicy;
+  readonly #rejections: Rejections;
+  #terminal: Terminal;
   #role: Role = 'standby';
   /** False once the lease has run out. */
   #admits = true;
   /** True when a drain is over: nothing passes any more. */
   #drained = false;
   #generation = 0;
-  /** The groups of adoption rules that the core has. */
-  readonly #adoptionGroups = new Set<string>();
   /** The sequence of the last change taken over from the instance before. */
   #imported: number;
 
   constructor(parts: InstanceParts, snapshot: Snapshot) {
-    const { idleTimes, generationMs, settleMs } = parts.timings;
+    const now = parts.now();
     this.parts = parts;
-    this.terminal = snapshot.terminal;
     this.log = new ChangeLog(snapshot.sequence);
-    this.#table = new ConnectionTable(idleTimes, generationMs);
-    this.#adoption = new AdoptionSet(settleMs);
-    this.#counters = new PolicyCounters(snapshot.policy, snapshot.counters);
-    this.#policy = snapshot.policy;
+    this.#connections = new Connections(parts.timings);
+    this.#rules = new RulesInSwitch(parts, this.#connections.adoption);
+    this.#history = new PolicyHistory(snapshot.policy, snapshot.earlier, now);
+    this.#counters = new CountedPolicy(parts, snapshot.policy, snapshot.counters);
+    this.#rejections = new Rejections(parts, now);
+    this.#terminal = snapshot.terminal;
     this.#imported = snapshot.sequence;
-    for (const connection of snapshot.connections) this.#adoption.put(connection, parts.now());
+    for (const connection of snapshot.connections)
+      this.#connections.take({ kind: 'connection', connection }, now);
   }
 
   get role(): Role {
     return this.#role;
   }
 
-  get drained(): boolean {
-    return this.#drained;
-  }
-
   get hasConnections(): boolean {
-    return this.#table.size > 0;
+    return this.#connections.tracked > 0;
   }
 
   /** The rules of a fresh instance into an empty zone. */
   async install(): Promise<void> {
     const { host, dpid, number } = this.parts;
     await host.flushZone(dpid, number);
-    await this.#setRules();
+    await this.#state();
   }
 
   /** Takes its rules out and forgets what the switch tracked. May be repeated. */
@@ -92,11 +83,14 @@ export class Instance {
     const { host, dpid, number } = this.parts;
     this.#role = 'retired';
     this.log.end();
-    await host.setGroups(dpid, this.#noRules());
+    await this.#rules.remove();
     if (host.connected(dpid)) await host.flushZone(dpid, number);
   }
 
-  /** Changes of the instance before, in order; what is known already is passed over. Throws StateError `changes-lost` on a gap. */
+  /**
+   * Changes of the instance before, in order; what is known already is passed over. Throws StateError `changes-lost` on a gap, and DomainError
+   * `invalid` when one of them can't be: then none is taken.
+   */
   async apply(deltas: readonly Delta[]): Promise<void> {
     const fresh = deltas.filter(({ sequence }) => sequence > this.#imported);
     for (const [index, { sequence }] of fresh.entries()) {
@@ -105,221 +99,171 @@ export class Instance {
       const what = `change ${expected} of ${this.parts.id.terminal} is missing, ${sequence} came: take a new snapshot`;
       throw new StateError('changes-lost', what);
     }
+    const changes = fresh.map(({ change }) => change);
+    const problem = problemOfChanges(this.#terminal, this.#policies(), changes);
+    if (problem)
+      throw new DomainError('invalid', `the changes are refused: ${problem}; take a new snapshot of it`);
     const now = this.parts.now();
     for (const { sequence, change } of fresh) {
-      if (change.kind === 'policy') {
-        await this.setPolicy(change.policy);
-        this.#imported = sequence;
-        continue;
-      }
+      if (change.kind === 'policy') await this.setPolicy(change.policy);
+      else if (change.kind === 'terminal') await this.setTerminal(change.terminal);
+      else if (this.#connections.take(change, now)) this.log.append([change]);
       this.#imported = sequence;
-      if (change.kind === 'terminal') {
-        await this.setTerminal(change.terminal);
-        continue;
-      }
-      // What the switch tracks here by now is known better here.
-      const key = change.kind === 'ended' ? change.key : connectionKey(change.connection);
-      if (this.#table.get(key)) continue;
-      const changed =
-        change.kind === 'ended' ? this.#adoption.end(key) : this.#adoption.put(change.connection, now);
-      if (!changed) continue;
-      this.log.append([change]);
     }
-    if (this.#adoption.stale) await this.#setRules();
+    if (this.#connections.adoption.stale) await this.#state();
   }
 
-  async setTerminal(_terminal: Terminal): Promise<void> {
-    throw new DomainError('refused', 'the addresses of a terminal cannot be changed here yet');
+  /**
+   * Other addresses of the same terminal; connections of those that it has no more are over. What can't be done in the switch at once is done by
+   * `settle`, later.
+   */
+  async setTerminal(terminal: Terminal): Promise<void> {
+    const { name, mac } = this.#terminal;
+    if (terminal.name !== name || terminal.mac !== mac) {
+      const what = `${terminal.name} (${terminal.mac}) is not ${name} (${mac}), whose firewall this is: only its addresses may change`;
+      throw new DomainError('invalid', what);
+    }
+    if (JSON.stringify(terminal) === JSON.stringify(this.#terminal)) return;
+    await this.#state({ terminal });
+    this.#terminal = terminal;
+    // Nothing of the others reaches conntrack any more; what it knows of them goes, lest it live when an address comes back.
+    this.#connections.keepOnly(new Set([...terminal.ipv4, ...terminal.ipv6]));
+    this.log.append([{ kind: 'terminal', terminal }]);
+    await this.settle();
   }
 
   /** The policy for connections from now on; those that live go on. When the switch refuses it, the old one stays. */
   async setPolicy(policy: Policy): Promise<void> {
-    if (JSON.stringify(policy) === JSON.stringify(this.#policy)) return;
-    const before = this.#policy;
-    await this.#readCounters();
-    this.#policy = policy;
-    try {
-      await this.#setRules();
-    } catch (error) {
-      this.#policy = before;
-      throw error;
-    }
-    this.#counters.fold(policy);
-    if (this.#hasPolicyRules()) this.#counters.begin(await this.#policyCounts());
+    if (isSamePolicy(policy, this.#history.policy)) return;
+    const counts = this.#countsNow();
+    if (counts) await this.#counters.read();
+    await this.#state({ policy });
+    this.#history.replace(policy, this.parts.now());
     this.log.append([{ kind: 'policy', policy }]);
+    await this.#counters.replace(policy, counts);
   }
 
   /** Admits, from now on or again. */
   async activate(): Promise<void> {
-    const same = this.#role === 'standby' || (this.#role === 'active' && this.#admits);
-    if (same) this.#role = 'active';
-    else await this.#become({ role: 'active', admits: true });
-    this.#adoption.start(this.parts.now());
+    if (this.#role === 'standby') this.#role = 'active';
+    await this.#become('active', true);
+    this.#connections.adoption.start(this.parts.now());
   }
 
   /** The lease has run out: no new connections. */
   async refuseNew(): Promise<void> {
-    if (this.#role !== 'active' || !this.#admits) return;
-    await this.#stopCounting();
-    await this.#become({ role: 'active', admits: false });
+    if (this.#role === 'active') await this.#become('active', false);
   }
 
   async drain(): Promise<void> {
-    if (this.#role === 'draining') return;
-    await this.#stopCounting();
-    await this.#become({ role: 'draining', admits: false });
+    if (this.#role !== 'draining') await this.#become('draining', false);
   }
 
   /** The drain is over: nothing passes. */
   async stop(): Promise<void> {
     this.#drained = true;
-    await this.#setRules();
+    await this.#rules.remove();
   }
 
   /** Another role, and its rules; without them it stays what it was. */
-  async #become(next: { role: Role; admits: boolean }): Promise<void> {
-    const before = { role: this.#role, admits: this.#admits };
-    this.#role = next.role;
-    this.#admits = next.admits;
-    try {
-      await this.#setRules();
-    } catch (error) {
-      this.#role = before.role;
-      this.#admits = before.admits;
-      throw error;
-    }
+  async #become(role: 'active' | 'draining', admits: boolean): Promise<void> {
+    if (this.#role === role && this.#admits === admits) return;
+    if (this.#countsNow() && !admits) {
+      // The rules of the policy are about to go: what they counted stays.
+      await this.#counters.read();
+      await this.#state({ role, admits });
+      this.#counters.fold();
+    } else await this.#state({ role, admits });
+    this.#role = role;
+    this.#admits = admits;
   }
 
   /** A copy of a packet. */
   packetIn(kind: Kind, match: Match, data: Buffer): void {
-    const seen = observe(kind, match, data);
-    if (!seen) return;
+    if (this.#role === 'retired' || this.#drained) return;
     const now = this.parts.now();
-    const changed = this.#table.observe(seen, now, this.#adoption.origin(seen.key, now));
-    const connection = this.#table.get(seen.key);
-    this.#adoption.seen(
-      seen.key,
-      {
-        bothWays: kind === 'reply',
-        closed: connection?.protocol === 'tcp' && connection.state === 'closed',
-      },
-      now,
-    );
-    if (changed) this.log.append([{ kind: 'connection', connection: changed }]);
+    if (kind === 'rejected') {
+      this.#rejections.answer(match, data, now);
+      return;
+    }
+    const change = this.#connections.packetIn(kind, match, data, now, (one) => this.#couldBe(one));
+    if (change) this.log.append([change]);
   }
 
-  /** Forgets what is over. Returns whether rules of adoption have to go: `setAdoption` does it. */
+  /** Forgets what is over. Returns whether there is something to do in the switch: `settle` does it. */
   tick(): boolean {
     if (this.#role === 'standby') return false;
-    const now = this.parts.now();
-    const idle = this.#table.expire(now);
-    const ended = this.#adoption.sweep(now, (key) => this.#table.get(key) !== undefined);
-    this.log.append([...idle, ...ended].map((key) => ({ kind: 'ended', key })));
-    return this.#adoption.stale;
+    const ended = this.#connections.sweep(this.parts.now());
+    this.log.append(ended.map((key) => ({ kind: 'ended', key })));
+    return this.#connections.stale;
   }
 
-  /** States the rules again, without those of connections that need not be adopted any more. */
-  setAdoption(): Promise<void> {
-    return this.#setRules();
+  /** Adoption rules as they should be, and what is over flushed from the switch's conntrack: rules first, they would let it in again. */
+  async settle(): Promise<void> {
+    const { host, dpid, number } = this.parts;
+    if (this.#drained) return;
+    await this.#state();
+    const ended = this.#connections.takeEnded();
+    try {
+      if (ended.length > 0) await host.flushConnections(dpid, number, ended);
+    } catch (error) {
+      this.#connections.giveBack(ended);
+      throw error;
+    }
   }
 
   /** Every live connection that sends announces itself once more. */
   async nextGeneration(): Promise<void> {
     this.#generation = (this.#generation + 1) % GENERATIONS;
-    await this.#setRules();
+    await this.#state();
   }
 
   async export(): Promise<FirewallState> {
-    if (this.#hasPolicyRules()) await this.#readCounters();
+    if (this.#countsNow()) await this.#counters.read();
     const now = this.parts.now();
+    const { earlier, connections } = this.#history.forExport(this.#connections.export(now), now);
     return {
-      terminal: this.terminal,
+      terminal: this.#terminal,
       epoch: this.parts.id.epoch,
       sequence: this.log.sequence,
-      policy: this.#policy,
-      earlier: [],
-      connections: [...this.#table.export(now), ...this.#adoption.export(now)],
+      policy: this.#history.policy,
+      earlier,
+      connections,
       counters: this.#counters.total(),
     };
   }
 
-  /** States the rules; those of adoption, of which there may be many, only where they have changed. */
-  async #setRules(): Promise<void> {
-    const { host, dpid } = this.parts;
-    if (this.#drained) {
-      await host.setGroups(dpid, this.#noRules());
-      this.#adoptionGroups.clear();
-      return;
-    }
-    const model = this.#model();
-    const groups = new Map<string, readonly Rule[]>([[this.#group('rules'), firewallRules(model)]]);
-    const stale = this.#adoption.takeStale();
-    for (const key of stale) {
-      groups.set(
-        this.#group(`adoption ${key}`),
-        adoptionRules({ ...model, adoption: this.#adoption.needing(key) }),
-      );
-    }
-    try {
-      await host.setGroups(dpid, groups);
-    } catch (error) {
-      this.#adoption.giveBack(stale);
-      throw error;
-    }
-    for (const key of stale) {
-      const group = this.#group(`adoption ${key}`);
-      if (groups.get(group)?.length) this.#adoptionGroups.add(group);
-      else this.#adoptionGroups.delete(group);
-    }
-  }
-
-  #noRules(): Map<string, readonly Rule[]> {
-    return new Map([this.#group('rules'), ...this.#adoptionGroups].map((group) => [group, []]));
-  }
-
-  #model(): FirewallInstance {
+  /** States the rules as they are to be. */
+  async #state(change: Partial<FirewallInstance> = {}): Promise<void> {
+    if (this.#drained) return;
     const { host, number } = this.parts;
-    return {
+    await this.#rules.state({
       number,
-      terminal: this.terminal,
-      policy: this.#policy,
+      terminal: this.#terminal,
+      policy: this.#history.policy,
       generation: this.#generation,
-      role: this.#role === 'draining' ? 'draining' : this.#role === 'active' ? 'active' : 'standby',
+      role: this.#role === 'draining' || this.#role === 'active' ? this.#role : 'standby',
       admits: this.#admits,
       adoption: [],
-      tables: { firewallCt: host.table('firewall-ct'), deliver: host.table('deliver') },
-    };
+      tables: {
+        firewallCt: host.table('firewall-ct'),
+        admit: host.table('admit'),
+        deliver: host.table('deliver'),
+      },
+      ...change,
+    });
   }
 
-  #group(part: string): string {
-    const { terminal, epoch } = this.parts.id;
-    return `${terminal} ${epoch} ${part}`;
-  }
-
-  #hasPolicyRules(): boolean {
+  /** Are the rules of the policy in the switch? */
+  #countsNow(): boolean {
     return this.#admits && (this.#role === 'active' || this.#role === 'standby');
   }
 
-  /** Before the rules of the policy go: keeps what they counted. */
-  async #stopCounting(): Promise<void> {
-    if (!this.#hasPolicyRules()) return;
-    await this.#readCounters();
-    this.#counters.fold(this.#policy);
+  #policies(): readonly Policy[] {
+    return [this.#history.policy, ...this.#history.earlier];
   }
 
-  /** Counters are worth no failure: without the switch they are what they were. */
-  async #readCounters(): Promise<void> {
-    const { host, dpid } = this.parts;
-    if (!this.#hasPolicyRules() || !host.connected(dpid)) return;
-    this.#counters.read(await this.#policyCounts());
-  }
-
-  async #policyCounts(): Promise<ReturnType<typeof policyCounts>> {
-    const { host, dpid, number } = this.parts;
-    return policyCounts(
-      this.#policy,
-      number,
-      await host.counters(dpid, 'firewall-ct', policyCookies(number)),
-    );
+  #couldBe(connection: Connection): boolean {
+    return connectionCheck(this.#terminal, this.#policies())(connection) === undefined;
   }
 }

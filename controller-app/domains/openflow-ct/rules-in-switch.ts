@@ -1,0 +1,86 @@
+/**
+ * The rules of one instance in its switch: what changes is stated, what stays is not touched. A policy may come to very many rules and an import to
+ * very many connections, while the roles and generations of an instance change a few rules only.
+ */
+import type { Dpid, InstanceId } from '../../../shared/domain/domain.js';
+import type { Policy } from '../../../shared/firewall/policy.js';
+import {
+  adoptionRules,
+  type FirewallInstance,
+  firewallRules,
+  policyRules,
+  type Rule,
+} from '../../pipeline/index.js';
+import type { AdoptionSet } from './adoption-set.js';
+import type { FirewallHost } from './host.js';
+
+export class RulesInSwitch {
+  readonly #place: { readonly id: InstanceId; readonly dpid: Dpid; readonly host: FirewallHost };
+  readonly #adoption: AdoptionSet;
+  /** The groups of adoption rules that the core has. */
+  readonly #adoptionGroups = new Set<string>();
+  #stated: FirewallInstance | undefined;
+
+  constructor(
+    place: { readonly id: InstanceId; readonly dpid: Dpid; readonly host: FirewallHost },
+    adoption: AdoptionSet,
+  ) {
+    this.#place = place;
+    this.#adoption = adoption;
+  }
+
+  /** Brings the switch to this model, in one bundle. Fails with the switch's error, and then nothing has changed. */
+  async state(model: FirewallInstance): Promise<void> {
+    const groups = new Map<string, readonly Rule[]>();
+    const before = this.#stated;
+    if (!before || !sameFirewall(before, model)) groups.set(this.#group('rules'), firewallRules(model));
+    if (!before || policyInForce(before) !== policyInForce(model))
+      groups.set(this.#group('policy'), policyRules(model));
+    const stale = this.#adoption.takeStale();
+    for (const key of stale) {
+      const adoption = this.#adoption.needing(key);
+      groups.set(this.#group(`adoption ${key}`), adoptionRules({ ...model, adoption }));
+    }
+    if (groups.size === 0) return;
+    try {
+      await this.#place.host.setGroups(this.#place.dpid, groups);
+    } catch (error) {
+      this.#adoption.giveBack(stale);
+      throw error;
+    }
+    this.#stated = model;
+    for (const key of stale) {
+      const group = this.#group(`adoption ${key}`);
+      if (groups.get(group)?.length) this.#adoptionGroups.add(group);
+      else this.#adoptionGroups.delete(group);
+    }
+  }
+
+  /** Takes all of them out. May be repeated. */
+  async remove(): Promise<void> {
+    const names = [this.#group('rules'), this.#group('policy'), ...this.#adoptionGroups];
+    await this.#place.host.setGroups(this.#place.dpid, new Map(names.map((name) => [name, []])));
+    this.#adoptionGroups.clear();
+    this.#stated = undefined;
+  }
+
+  #group(part: string): string {
+    const { terminal, epoch } = this.#place.id;
+    return `${terminal} ${epoch} ${part}`;
+  }
+}
+
+/** Undefined while nothing new is admitted. */
+function policyInForce({ role, admits, policy }: FirewallInstance): Policy | undefined {
+  return role === 'draining' || !admits ? undefined : policy;
+}
+
+/** Do they come to the same `firewallRules`? */
+function sameFirewall(a: FirewallInstance, b: FirewallInstance): boolean {
+  return (
+    a.terminal === b.terminal &&
+    a.generation === b.generation &&
+    a.admits === b.admits &&
+    (a.role === 'draining') === (b.role === 'draining')
+  );
+}
