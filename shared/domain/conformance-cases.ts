@@ -332,7 +332,16 @@ async function keepsTerminalsApart(bench: Bench): Promise<void> {
   assert.equal(await bench.role(two.id), 'active');
 }
 
-type Call = 'prepare' | 'apply' | 'setPolicy' | 'activate' | 'drain' | 'retire' | 'export' | 'changes';
+type Call =
+  | 'prepare'
+  | 'apply'
+  | 'setPolicy'
+  | 'setTerminal'
+  | 'activate'
+  | 'drain'
+  | 'retire'
+  | 'export'
+  | 'changes';
 
 /** Every call but those left out fails with this code; a `retire` that is left out must succeed. */
 async function assertAllFail(
@@ -348,6 +357,7 @@ async function assertAllFail(
     prepare: () => domain.prepare(bench.snapshot(id), id.epoch),
     apply: () => domain.apply(id, deltas),
     setPolicy: () => domain.setPolicy(id, environment.policy),
+    setTerminal: () => domain.setTerminal(id, environment.terminal),
     activate: () => domain.activate(id, LEASE_MS),
     drain: () => domain.drain(id, DRAIN_MS),
     export: () => domain.export(id),

@@ -7,14 +7,15 @@ import type { Connection } from '../firewall/connection.js';
 import type { Policy } from '../firewall/policy.js';
 import type { Terminal } from '../firewall/terminal.js';
 import { type ConformanceCase, interfaceCases } from './conformance-cases.js';
+import { stateCases } from './conformance-state.js';
 import { Bench } from './conformance-tools.js';
 import { wireCases } from './conformance-wire.js';
 import type { Domain, InstanceId } from './domain.js';
 
 /** Drives real connections through instances: each promise settles when what the packets did is seen. */
 export interface ConformanceWire {
-  /** A connection of `terminal` that its policy accepts; another one with each call. */
-  allowed(): Connection;
+  /** A connection that the terminal opens and its policy accepts, from this address or from one of its own; another one with each call. */
+  allowed(local?: string): Connection;
   /** One that the policy drops. */
   forbidden(): Connection;
   /** Sends what opens the connection, through this instance. True when it came out at the other side. */
@@ -48,7 +49,8 @@ export async function domainConformance(t: Test, options: ConformanceOptions): P
     const environment = await create();
     suite.teardown(() => environment.close());
     const bench = new Bench(environment, deadlineMs);
-    for (const { behaviour, run } of interfaceCases) await suite.test(behaviour, () => bench.run(run));
+    for (const { behaviour, run } of [...interfaceCases, ...stateCases])
+      await suite.test(behaviour, () => bench.run(run));
     for (const { behaviour, run } of wireCases) {
       const { wire } = environment;
       if (wire) await suite.test(behaviour, () => bench.run((b) => run(b, wire)));
@@ -66,7 +68,7 @@ export async function failedBehaviours(options: ConformanceOptions): Promise<rea
     await bench.run(run).catch(() => failed.push(behaviour));
   };
   try {
-    for (const { behaviour, run } of interfaceCases) await check(behaviour, run);
+    for (const { behaviour, run } of [...interfaceCases, ...stateCases]) await check(behaviour, run);
     const { wire } = environment;
     if (wire) for (const { behaviour, run } of wireCases) await check(behaviour, (b) => run(b, wire));
   } finally {

@@ -38,10 +38,10 @@ await domainConformance(t, {
 function environment(lab: EdgeLab, domain: Domain, close: () => Promise<void>): ConformanceEnvironment {
   const ends = new Map<string, Ends>();
   let port = 30_000;
-  const connection = (remotePort: number): Connection => ({
+  const connection = (remotePort: number, address: string = TERMINAL.ipv4): Connection => ({
     protocol: 'tcp',
     opener: 'terminal',
-    local: { address: TERMINAL.ipv4, port: port++ },
+    local: { address, port: port++ },
     remote: { address: '198.51.100.20', port: remotePort },
     state: 'opening',
     timeLeftSeconds: 60,
@@ -86,7 +86,7 @@ function environment(lab: EdgeLab, domain: Domain, close: () => Promise<void>): 
     otherTerminal: bob,
     policy: examplePolicy,
     wire: {
-      allowed: () => connection(443),
+      allowed: (local) => connection(443, local),
       forbidden: () => connection(25),
       admit,
       carries: (id, one) => sends(id, one, ACK),

@@ -37,6 +37,7 @@ const dropping = policySchema.parse({
 const lab = await startSdnLab();
 const { domain, steering, terminal, server } = lab;
 const bench = new SdnBench(lab, rejecting);
+t.setTimeout(180_000);
 t.teardown(() => lab.close());
 
 /** Who opens what to whom, that is rejected. */

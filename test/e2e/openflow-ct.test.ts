@@ -5,10 +5,11 @@
 import '../lab/enter.js';
 import t from 'tap';
 import { domainConformance } from '../../shared/domain/conformance.js';
+import { NEW_ADDRESSES } from '../../shared/domain/conformance-state.js';
 import type { InstanceId } from '../../shared/domain/domain.js';
 import { type Connection, connectionKey, type Opener } from '../../shared/firewall/connection.js';
 import { policySchema } from '../../shared/firewall/policy.js';
-import type { Family } from '../../shared/firewall/terminal.js';
+import { type Family, familyOf } from '../../shared/firewall/terminal.js';
 import {
   arp,
   bytesOf,
@@ -36,7 +37,7 @@ import {
 import { alice, bob, type Host, OTHER, SERVER, startSdnLab, TERMINAL } from '../fixtures/sdn-lab.js';
 import { waitFor } from '../lab/index.js';
 
-const GENERATION_MS = 500;
+const GENERATION_MS = 1000;
 const SETTLE_MS = 200;
 const LEASE_MS = 600_000;
 const DRAIN_MS = 600_000;
@@ -52,6 +53,7 @@ const policy = policySchema.parse({
 
 const lab = await startSdnLab({ generationMs: GENERATION_MS, settleMs: SETTLE_MS, tickMs: 50 });
 const { domain, steering, terminal, server, other } = lab;
+t.setTimeout(180_000);
 t.teardown(() => lab.close());
 
 const bench = new SdnBench(lab, policy);
@@ -67,7 +69,9 @@ await domainConformance(t, {
     const through = async (id: InstanceId): Promise<void> => {
       const { instances } = await domain.health();
       const role = instances.find((one) => one.terminal === id.terminal && one.epoch === id.epoch)?.role;
-      await steering.lead(role === 'active' || role === 'draining' ? lab.numbers.of(id) : undefined);
+      const instance = role === 'active' || role === 'draining' ? lab.numbers.of(id) : undefined;
+      // The guard knows the addresses that the suite gives to the terminal.
+      await steering.lead(instance, { ...alice, ipv4: [...alice.ipv4, NEW_ADDRESSES.ipv4] });
     };
     return {
       domain,
@@ -75,7 +79,10 @@ await domainConformance(t, {
       otherTerminal: bob,
       policy,
       wire: {
-        allowed: () => fresh(nextNumber() % 2 ? 'tcp' : 'udp', nextNumber() % 3 ? 'ipv4' : 'ipv6'),
+        allowed: (local) => {
+          const family = local ? familyOf(local) : nextNumber() % 3 ? 'ipv4' : 'ipv6';
+          return fresh(nextNumber() % 2 ? 'tcp' : 'udp', family, 'terminal', local);
+        },
         forbidden: toClosedPort,
         admit: async (id, connection) => {
           await through(id);
@@ -509,7 +516,7 @@ t.test('live connections announce themselves once a generation', async (t) => {
   await waitFor('twenty packets within one generation', async () => {
     const before = await generation();
     // Confirmed is not yet in effect: what the switch has cached may announce it once more.
-    await steering.inEffect();
+    await steering.purge();
     const seen = announcements();
     await bench.arriving(Array.from({ length: 20 }, () => bench.packetOf(live, 'terminal')));
     if ((await generation()) !== before) return false;
