@@ -12,7 +12,7 @@ export {
   unpackCookie,
 } from './cookie.js';
 export { type FirewallInstance, firewallRules } from './firewall.js';
-export { flushesOf } from './flush.js';
+export { flushOf } from './flush.js';
 export { guardRules } from './guard.js';
 export { GENERATIONS, MARK, openerOf } from './mark.js';
 export { meterMods, meterOf } from './meters.js';

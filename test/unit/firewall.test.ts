@@ -163,7 +163,7 @@ t.test('what is admitted is a whole connection', async (t) => {
       opener: 'remote',
       ...ends(family, 5000),
       state: 'opening',
-      timeLeftSeconds: 120,
+      timeLeftSeconds: 30,
     });
     t.ok(connectionSchema.safeParse(opened).success);
     const asked = verdict(
@@ -176,7 +176,7 @@ t.test('what is admitted is a whole connection', async (t) => {
       opener: 'terminal',
       id: 9,
       replied: false,
-      timeLeftSeconds: 30,
+      timeLeftSeconds: 60,
     });
   }
 });
@@ -286,11 +286,11 @@ t.test('the first rule that matches decides', async (t) => {
   t.same(shadowedRules(policy), [{ rule: 'c', by: 'b' }]);
 });
 
-t.test('idle times are those of Linux', async (t) => {
-  t.equal(idleSeconds({ protocol: 'tcp', state: 'established' }), 432_000);
+t.test('idle times are those of Linux, or of Open vSwitch', async (t) => {
+  t.equal(idleSeconds({ protocol: 'tcp', state: 'established' }), 86_400);
   t.equal(idleSeconds({ protocol: 'udp', replied: false }), 30);
   t.equal(idleSeconds({ protocol: 'udp', replied: true }), 120);
-  t.equal(idleSeconds({ protocol: 'icmp' }), 30);
+  t.equal(idleSeconds({ protocol: 'icmp' }), 60);
   t.equal(idleSeconds({ protocol: 'tcp', state: 'opening' }, idleTimesSchema.parse({ tcpOpening: 5 })), 5);
   t.notOk(idleTimesSchema.safeParse({ udp: 500_000 }).success, 'a connection could not carry it');
 });

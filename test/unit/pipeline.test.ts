@@ -210,7 +210,7 @@ const anyPacket: fc.Arbitrary<Packet> = fc
 const anyRule = fc
   .record({
     direction: fc.constantFrom('outbound', 'inbound'),
-    action: fc.constantFrom('accept', 'drop', 'reject'),
+    action: fc.constantFrom('accept', 'accept', 'drop', 'reject'),
     family: fc.option(fc.constantFrom('ipv4', 'ipv6'), { nil: undefined }),
     protocol: fc.option(fc.constantFrom('tcp', 'udp', 'icmp'), { nil: undefined }),
     remote: fc.option(
@@ -227,8 +227,8 @@ const anyRule = fc
 const anyPolicy: fc.Arbitrary<Policy> = fc
   .record({
     rules: fc.array(anyRule, { maxLength: 6 }),
-    outbound: fc.constantFrom('accept', 'drop', 'reject'),
-    inbound: fc.constantFrom('accept', 'drop', 'reject'),
+    outbound: fc.constantFrom('accept', 'accept', 'drop', 'reject'),
+    inbound: fc.constantFrom('accept', 'accept', 'drop', 'reject'),
   })
   .map(({ rules, outbound, inbound }) =>
     policySchema.safeParse({

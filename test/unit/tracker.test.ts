@@ -9,6 +9,7 @@ import {
   DEFAULT_TIMINGS,
   type FirewallHost,
   OpenFlowCtDomain,
+  type Timings,
 } from '../../controller-app/domains/openflow-ct/index.js';
 import { type Observation, observe } from '../../controller-app/domains/openflow-ct/observation.js';
 import type { Action } from '../../controller-app/openflow/index.js';
@@ -356,7 +357,7 @@ const open = policySchema.parse({
   rules: [],
 });
 
-function world() {
+function world(timings: Partial<Timings> = {}) {
   const host = new PlayedHost();
   const clock = new ManualClock();
   const taken = new Set<string>();
@@ -367,7 +368,9 @@ function world() {
     },
     release: (id: { terminal: string; epoch: number }) => void taken.delete(`${id.terminal} ${id.epoch}`),
   };
-  const domain = new OpenFlowCtDomain({ name: 'sdn-1', dpid: dpid(1), host, numbers, clock, log: silentLog });
+  const domain = new OpenFlowCtDomain({
+    ...{ name: 'sdn-1', dpid: dpid(1), host, numbers, clock, log: silentLog, timings },
+  });
   const snapshot = (change: Partial<Snapshot> = {}): Snapshot => ({
     terminal: alice,
     epoch: epoch(1),
@@ -379,7 +382,14 @@ function world() {
     ...change,
   });
   const id = { terminal: 'alice', epoch: epoch(2) };
-  const copy = (kind: Kind, sender: Opener, protocol: 'tcp' | 'udp', flags = 0, mark = 0): void =>
+  const copy = (
+    kind: Kind,
+    sender: Opener,
+    protocol: 'tcp' | 'udp' | 'icmp',
+    flags = 0,
+    mark = 0,
+    port = 40_000,
+  ): void =>
     domain.packetIn({
       cookie: packCookie({ kind, instance: 2, policyRule: 0 }),
       message: {
@@ -390,12 +400,19 @@ function world() {
         tableId: 1,
         cookie: 0n,
         match: { reg0: sender === 'terminal' ? 1 : 2, ct_mark: mark },
-        data: frame(sender, protocol, flags),
+        data: frame(sender, protocol, flags, port),
       },
     });
   /** Lets background work of the domain end: a call is behind it in the queue. */
   const settled = async (): Promise<void> => void (await domain.export(id).catch(() => {}));
-  return { host, clock, taken, domain, snapshot, id, copy, settled };
+  /** Time passes in steps that let background work end. */
+  const pass = async (ms: number): Promise<void> => {
+    for (let left = ms; left > 0; left -= 250) {
+      clock.advance(Math.min(250, left));
+      await settled();
+    }
+  };
+  return { host, clock, taken, domain, snapshot, id, copy, settled, pass };
 }
 
 t.test('prepare that fails leaves nothing', async (t) => {
@@ -605,4 +622,170 @@ t.test('a newer instance in the same domain ends the older one', async (t) => {
   await settled();
   t.same([...taken], ['alice 3']);
   t.notOk([...host.groups.keys()].some((name) => name.startsWith('alice 2 ')));
+});
+
+t.test(
+  'a silent connection is adopted again before the switch forgets it, until it speaks or is over',
+  async (t) => {
+    const { host, domain, snapshot, id, copy, pass } = world();
+    await domain.prepare(snapshot(), id.epoch);
+    await domain.activate(id, 1_000_000);
+    const { sequence } = await domain.export(id);
+    copy('opening', 'terminal', 'udp');
+    copy('reply', 'remote', 'udp', 0, MARK.announced);
+    await pass(24_000);
+    t.equal(host.rules('adoption'), 0, 'the switch still knows it');
+    await pass(2_000);
+    t.equal(host.rules('adoption'), 2, 'in both directions, before the 30 s of the switch are over');
+    t.equal((await domain.export(id)).connections.length, 1, 'once, not twice');
+    await pass(60_000);
+    t.equal(host.rules('adoption'), 2);
+    copy('adopted', 'remote', 'udp');
+    await pass(2_000);
+    t.equal(host.rules('adoption'), 0, 'it spoke: the switch tracks it');
+    t.match(
+      (await domain.export(id)).connections,
+      [{ opener: 'terminal', replied: true }],
+      'its opener is who it was',
+    );
+    await pass(28_000);
+    t.equal(host.rules('adoption'), 2, 'silent once more');
+    t.same(host.forgotten, []);
+    // 120 s and the generation in which it may have sent without telling.
+    await pass(120_000 + GRACE_MS - 30_000);
+    t.equal(host.rules('adoption'), 0);
+    t.same((await domain.export(id)).connections, []);
+    t.same(host.forgotten, [`udp ${LOCAL} 40000 ${REMOTE} 443`], 'and what the switch has of it goes');
+    const told: string[] = [];
+    domain.close();
+    for await (const batch of domain.changes(id, sequence, new AbortController().signal))
+      told.push(...batch.map(({ change }) => change.kind));
+    t.same(told, ['connection', 'connection', 'ended']);
+  },
+);
+
+t.test('silent connections are bounded: the longest silent are over, here and in the switch', async (t) => {
+  const { host, domain, snapshot, id, copy, pass } = world({ maxSilent: 3 });
+  await domain.prepare(snapshot(), id.epoch);
+  await domain.activate(id, 1_000_000);
+  for (let port = 1; port <= 5; port++) {
+    copy('opening', 'terminal', 'udp', 0, 0, port);
+    copy('reply', 'remote', 'udp', 0, MARK.announced, port);
+    await pass(1000);
+  }
+  await pass(30_000);
+  t.equal(host.rules('adoption'), 6);
+  const ports = (await domain.export(id)).connections.map((one) => one.protocol === 'udp' && one.local.port);
+  t.same(ports.sort(), [3, 4, 5]);
+  t.same(
+    host.forgotten,
+    [1, 2].map((port) => `udp ${LOCAL} ${port} ${REMOTE} 443`),
+  );
+});
+
+t.test('what the switch would know for longer is flushed there when its time is over', async (t) => {
+  const { host, domain, snapshot, id, copy, pass } = world();
+  await domain.prepare(snapshot(), id.epoch);
+  await domain.activate(id, 1_000_000);
+  copy('opening', 'terminal', 'tcp', TCP.syn, 0, 1);
+  copy('state', 'remote', 'tcp', TCP.rst | TCP.ack, MARK.announced, 1);
+  copy('opening', 'terminal', 'udp', 0, 0, 2);
+  copy('opening', 'terminal', 'tcp', TCP.syn, 0, 3);
+  copy('opening', 'terminal', 'icmp', 0, 0, 4);
+  const key = (protocol: string, port: number): string => `${protocol} ${LOCAL} ${port} ${REMOTE} 443`;
+  await pass(9_500);
+  t.same(host.forgotten, []);
+  await pass(500);
+  t.same(host.forgotten, [key('tcp', 1)], 'closed: 10 s');
+  await pass(20_000);
+  t.same(host.forgotten, [key('tcp', 1), key('tcp', 3)], 'never answered: 30 s');
+  await pass(GRACE_MS);
+  t.same(host.forgotten.slice(2), [key('udp', 2)], 'one-way: 30 s and a generation');
+  t.equal(host.rules('adoption'), 0, 'none of them is adopted again');
+  host.failure = new Error('not now');
+  await pass(30_500);
+  t.same(
+    (await domain.export(id)).connections,
+    [],
+    'an echo: 60 s and a generation, no less than in the switch',
+  );
+  t.equal(host.forgotten.length, 3);
+});
+
+t.test('a flush that fails is repeated', async (t) => {
+  const { host, domain, snapshot, id, copy, pass } = world();
+  await domain.prepare(snapshot(), id.epoch);
+  await domain.activate(id, 1_000_000);
+  copy('opening', 'terminal', 'tcp', TCP.syn);
+  host.failure = new Error('not now');
+  await pass(31_000);
+  t.same(host.forgotten, []);
+  host.failure = undefined;
+  await pass(1_000);
+  t.same(host.forgotten, [KEY]);
+});
+
+t.test('nothing imported waits longer than it could be idle', async (t) => {
+  const { domain, snapshot, id, pass } = world();
+  const long: Connection = { ...datagram, timeLeftSeconds: 432_000 };
+  await domain.prepare(snapshot({ connections: [long] }), id.epoch);
+  await domain.activate(id, 10_000_000);
+  t.match((await domain.export(id)).connections, [{ timeLeftSeconds: 120 }]);
+  await pass(120_000);
+  t.same((await domain.export(id)).connections, []);
+});
+
+const datagram: Connection = {
+  protocol: 'udp',
+  opener: 'remote',
+  local: { address: LOCAL, port: 40_000 },
+  remote: { address: REMOTE, port: 443 },
+  replied: true,
+  timeLeftSeconds: 120,
+};
+
+t.test('a connection that no policy ever allowed is not told of, and the switch forgets it', async (t) => {
+  const { host, domain, snapshot, id, copy, pass } = world();
+  const inbound = MARK.announced | MARK.openedByRemote | MARK.replied;
+  await domain.prepare(snapshot({ earlier: [] }), id.epoch);
+  await domain.activate(id, 1_000_000);
+  copy('announce', 'remote', 'udp', 0, inbound);
+  await pass(250);
+  t.same((await domain.export(id)).connections, []);
+  t.same(host.forgotten, [connectionKey(datagram)]);
+  const other = world();
+  await other.domain.prepare(other.snapshot(), id.epoch);
+  await other.domain.activate(id, 1_000_000);
+  other.copy('announce', 'remote', 'udp', 0, inbound);
+  t.match(
+    (await other.domain.export(id)).connections,
+    [{ opener: 'remote' }],
+    'control: an earlier policy did',
+  );
+});
+
+t.test('rejected packets are answered through the instance, as often as may be', async (t) => {
+  const { host, clock, domain, snapshot, id, copy } = world();
+  await domain.prepare(snapshot(), id.epoch);
+  await domain.activate(id, 1_000_000);
+  copy('rejected', 'remote', 'udp');
+  t.match(host.sent[0]?.actions, [
+    { type: 'set_field', field: { reg0: 1 } },
+    { type: 'set_field', field: { reg1: 2 } },
+    { type: 'resubmit', table: host.table('deliver') },
+  ]);
+  t.same((await domain.export(id)).connections, [], 'and nothing of it is known');
+  for (let count = 0; count < 100; count++) copy('rejected', 'remote', 'udp');
+  t.equal(host.sent.length, 10, 'at once');
+  clock.advance(1000);
+  for (let count = 0; count < 100; count++) copy('rejected', 'remote', 'udp');
+  t.equal(host.sent.length, 20, 'never more than the bucket holds');
+  for (let second = 0; second < 100; second++) {
+    clock.advance(10);
+    copy('rejected', 'remote', 'udp');
+    copy('rejected', 'remote', 'udp');
+  }
+  t.equal(host.sent.length, 120, 'a hundred a second');
+  copy('rejected', 'remote', 'tcp', TCP.rst);
+  t.equal(host.sent.length, 120);
 });

@@ -4,6 +4,7 @@
  */
 import { type Connection, connectionKey } from '../../../shared/firewall/connection.js';
 import type { Change } from '../../../shared/firewall/state.js';
+import { type IdleTimes, idleSeconds } from '../../../shared/firewall/timeouts.js';
 import type { Match } from '../../openflow/index.js';
 import type { Kind } from '../../pipeline/index.js';
 import { AdoptionSet } from './adoption-set.js';
@@ -15,12 +16,14 @@ export class Connections {
   readonly adoption: AdoptionSet;
   readonly #table: ConnectionTable;
   readonly #maxSilent: number;
+  readonly #idleTimes: IdleTimes;
   #ended: Connection[] = [];
 
   constructor(timings: Timings) {
     this.#table = new ConnectionTable(timings);
     this.adoption = new AdoptionSet(timings.settleMs);
     this.#maxSilent = timings.maxSilent;
+    this.#idleTimes = timings.idleTimes;
   }
 
   /** How many the switch tracks. */
@@ -60,7 +63,11 @@ export class Connections {
   take(change: Extract<Change, { kind: 'connection' | 'ended' }>, nowMs: number): boolean {
     const key = change.kind === 'ended' ? change.key : connectionKey(change.connection);
     if (this.#table.get(key)) return false;
-    return change.kind === 'ended' ? this.adoption.end(key) : this.adoption.put(change.connection, nowMs);
+    if (change.kind === 'ended') return this.adoption.end(key);
+    // Nothing waits longer than it could be idle.
+    const most = idleSeconds(change.connection, this.#idleTimes);
+    const timeLeftSeconds = Math.min(change.connection.timeLeftSeconds, most);
+    return this.adoption.put({ ...change.connection, timeLeftSeconds }, nowMs);
   }
 
   /**
@@ -74,7 +81,8 @@ export class Connections {
     const surplus = this.adoption.oldestSilent(this.adoption.silent - this.#maxSilent);
     for (const connection of surplus) this.#table.delete(connectionKey(connection));
     const over = [...ended, ...surplus];
-    this.#ended.push(...over);
+    // The switch forgets echoes by themselves no later than this.
+    this.#ended.push(...over.filter(({ protocol }) => protocol !== 'icmp'));
     const late = this.adoption.sweep(nowMs, (key) => this.#table.get(key) !== undefined);
     return [...over.map(connectionKey), ...late];
   }

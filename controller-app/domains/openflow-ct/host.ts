@@ -5,7 +5,7 @@ import type { Dpid } from '../../../shared/domain/domain.js';
 import type { Connection } from '../../../shared/firewall/connection.js';
 import type { PluginHost } from '../../core/plugin.js';
 import { type Action, type Message, OFPP } from '../../openflow/index.js';
-import { flushesOf, type Rule } from '../../pipeline/index.js';
+import { flushOf, type Rule } from '../../pipeline/index.js';
 
 export interface Count {
   readonly packets: number;
@@ -27,7 +27,7 @@ export interface FirewallHost {
   ): Promise<ReadonlyMap<number, Count>>;
   /** Forgets all connections of a conntrack zone; settles when the switch has done it. */
   flushZone(dpid: Dpid, zone: number): Promise<void>;
-  /** Forgets these connections of a zone, as far as the switch knows them; settles when it has done it. */
+  /** Forgets these connections of a zone, as far as the switch knows them (see pipeline/flush.ts); settles when it has done it. */
   flushConnections(dpid: Dpid, zone: number, connections: readonly Connection[]): Promise<void>;
   /** Gives the switch a frame that comes from no port. A switch that is not connected sends nothing. */
   packetOut(dpid: Dpid, actions: readonly Action[], frame: Buffer): void;
@@ -51,7 +51,10 @@ export function firewallHost(host: PluginHost): FirewallHost {
     flushConnections: async (dpid, zone, connections) => {
       const sw = host.switch(dpid);
       if (!sw) throw new Error(`switch ${dpid} is not connected`);
-      for (const connection of connections) for (const flush of flushesOf(zone, connection)) sw.send(flush);
+      for (const connection of connections) {
+        const flush = flushOf(zone, connection);
+        if (flush) sw.send(flush);
+      }
       await sw.barrier();
     },
     packetOut: (dpid, actions, data) =>
