@@ -15,6 +15,8 @@ const RST = 0x04;
 const MAX_ERROR_BYTES = { ipv4: 576, ipv6: 1280 } as const;
 const HEADER_BYTES = { ipv4: 20, ipv6: 40 } as const;
 const ICMP_HEADER_BYTES = 8;
+/** UDP's and echo's headers; TCP's is longer. */
+const MIN_TRANSPORT_BYTES = 8;
 
 /**
  * The frame that answers this one, of which at least the headers are there; it may be cut behind them. Nothing when nobody may be answered: what is
@@ -24,6 +26,7 @@ const ICMP_HEADER_BYTES = 8;
 export function rejectionFrame(frame: Buffer): Buffer | undefined {
   const { ip, transport } = parsePacket(frame) ?? {};
   if (!ip || !transport || ip.offset !== 14 || ip.fragment === 'later') return undefined;
+  if (ip.totalBytes < ip.headerBytes + MIN_TRANSPORT_BYTES) return undefined;
   const ends = answeringEnds(frame, ip);
   if (!ends) return undefined;
   const rejection = rejectionOf(transport.protocol, ip.family);

@@ -3,7 +3,8 @@
  */
 import fc from 'fast-check';
 import t from 'tap';
-import { parsePacket } from '../../controller-app/packet/index.js';
+import { checksum } from '../../controller-app/packet/build.js';
+import { parsePacket, rejectionFrame } from '../../controller-app/packet/index.js';
 import { canonicalIpv6 } from '../../shared/firewall/terminal.js';
 import { bytesOf, echo, ip, TCP, tcp, udp } from '../fixtures/frames.js';
 
@@ -127,5 +128,126 @@ t.test('addresses are the texts that everybody else uses', async (_t) => {
         return parsePacket(packet)?.ip?.src === text;
       },
     ),
+  );
+});
+
+const PAIRS = [
+  ['10.0.0.1', '10.0.0.2', 1],
+  ['fd00::1', 'fd00::2', 58],
+] as const;
+
+/** The sum over a transport message with its pseudo-header, or over ICMP alone: 0 when it is right. */
+function sumOf(answer: Buffer): number {
+  const six = answer.readUInt16BE(12) === 0x86dd;
+  const payload = answer.subarray(14 + (six ? 40 : 20));
+  const protocol = answer.readUInt8(14 + (six ? 6 : 9));
+  if (protocol === 1) return checksum(payload);
+  const pseudo = Buffer.alloc(8);
+  pseudo.writeUInt32BE(payload.length, 0);
+  pseudo.writeUInt8(protocol, 7);
+  return checksum(six ? answer.subarray(22, 54) : answer.subarray(26, 34), pseudo, payload);
+}
+
+t.test('a rejected SYN is answered as a closed port does, byte by byte', async (t) => {
+  const syn = tcp('10.0.0.1', '10.0.0.2', 40_000, 81, TCP.syn, {
+    seq: 0xffff_ffff,
+    data: Buffer.from('abc'),
+  });
+  t.equal(
+    rejectionFrame(frame(ip('10.0.0.1', '10.0.0.2', 6, syn)))?.toString('hex'),
+    [
+      '020000000001' + '020000000002' + '0800',
+      // 40 bytes, not to be cut, 64 hops, TCP; from 10.0.0.2 to 10.0.0.1
+      '45000028' + '00004000' + '400626ce' + '0a000002' + '0a000001',
+      // from 81 to 40,000; sequence 0; 1 for the SYN and 3 for the data, past 2^32; RST and ACK
+      '00519c40' + '00000000' + '00000003' + '50140000', // its checksum follows
+    ].join('') + sumText(syn),
+  );
+  for (const [src, dst] of PAIRS) {
+    const answer =
+      rejectionFrame(frame(ip(src, dst, 6, tcp(src, dst, 40_000, 81, TCP.syn)))) ?? Buffer.alloc(80);
+    t.same(sumOf(answer), 0);
+    t.match(parsePacket(answer), {
+      ...{ ethSrc: srv, ethDst: ter, ip: { src: dst, dst: src, fragment: 'none' } },
+      transport: { src: 81, dst: 40_000, flags: TCP.rst | TCP.ack },
+    });
+  }
+});
+
+/** The checksum and urgent pointer of the reset that answers it. */
+function sumText(syn: Buffer): string {
+  const ports = [syn.subarray(2, 4), syn.subarray(0, 2)];
+  const rest = Buffer.from('000000000000000350140000' + '00000000', 'hex');
+  const pseudo = Buffer.from('0a0000020a000001' + '0006' + '0014', 'hex');
+  const sum = checksum(pseudo, ...ports, rest)
+    .toString(16)
+    .padStart(4, '0');
+  return `${sum}0000`;
+}
+
+t.test('a rejected datagram or echo is quoted, with as much as there is room for', async (t) => {
+  for (const [src, dst, protocol] of PAIRS) {
+    for (const size of [0, 100, 520, 521, 1400]) {
+      const data = Buffer.alloc(size, 7);
+      for (const packet of [
+        ip(src, dst, 17, udp(src, dst, 1, 2, data)),
+        ip(src, dst, protocol, echo(src, dst, 'request', 9, data)),
+      ]) {
+        // Some interfaces pad short frames.
+        const answer = rejectionFrame(Buffer.concat([frame(packet), Buffer.alloc(6)])) ?? Buffer.alloc(100);
+        const most = protocol === 1 ? 576 : 1280;
+        const headers = protocol === 1 ? 28 : 48;
+        t.equal(answer.length, 14 + Math.min(most, headers + packet.packet.length));
+        t.same(answer.subarray(14 + headers), packet.packet.subarray(0, most - headers));
+        t.equal(sumOf(answer), 0);
+        t.match(parsePacket(answer)?.ip, { src: dst, dst: src, protocol });
+      }
+    }
+  }
+});
+
+t.test('nobody is answered who must not be, and nothing that comes off a wire makes it throw', async (t) => {
+  const packet = (src: string, dst: string): Buffer =>
+    frame(ip(src, dst, 17, udp(src, dst, 1, 2, Buffer.alloc(8))));
+  t.ok(rejectionFrame(packet('10.0.0.1', '10.0.0.2')), 'control');
+  t.ok(rejectionFrame(packet('fd00::1', 'fd00::2')), 'control');
+  for (const [src, dst] of [
+    ['0.0.0.0', '10.0.0.2'],
+    ['127.0.0.1', '10.0.0.2'],
+    ['224.0.0.1', '10.0.0.2'],
+    ['255.255.255.255', '10.0.0.2'],
+    ['10.0.0.1', '239.1.2.3'],
+    ['10.0.0.1', '10.0.0.1'],
+    ['::', 'fd00::2'],
+    ['::1', 'fd00::2'],
+    ['ff02::1', 'fd00::2'],
+    ['fd00::1', 'ff02::fb'],
+  ] as const)
+    t.equal(rejectionFrame(packet(src, dst)), undefined, `from ${src} to ${dst}`);
+  const grouped = packet('10.0.0.1', '10.0.0.2');
+  grouped.writeUInt8(1, 0);
+  t.equal(rejectionFrame(grouped), undefined, 'for a group of stations');
+  for (const flags of [TCP.rst, TCP.ack, TCP.syn | TCP.ack, TCP.fin, 0]) {
+    const segment = frame(ip('10.0.0.1', '10.0.0.2', 6, tcp('10.0.0.1', '10.0.0.2', 1, 2, flags)));
+    t.equal(rejectionFrame(segment), undefined, `TCP flags ${flags}`);
+  }
+  const later = ip('10.0.0.1', '10.0.0.2', 17, Buffer.alloc(64), { fragment: 5 });
+  t.equal(rejectionFrame(frame(later)), undefined, 'a later fragment');
+  t.equal(rejectionFrame(frame(later, [5])), undefined, 'with a tag');
+  for (let length = 0; length <= SYN_V4.length; length++) rejectionFrame(SYN_V4.subarray(0, length));
+  fc.assert(
+    fc.property(
+      fc.constantFrom(0x0800, 0x86dd),
+      fc.constantFrom(0x45, 0x46, 0x4f, 0x60),
+      fc.constantFrom(1, 6, 17, 58),
+      fc.uint8Array({ minLength: 10, maxLength: 128 }),
+      (ethertype, first, protocol, bytes) => {
+        const any = Buffer.from(bytes);
+        any.writeUInt8(first, 0);
+        any.writeUInt8(protocol, ethertype === 0x0800 ? 9 : 6);
+        rejectionFrame(frame({ ethertype, packet: any }));
+      },
+    ),
+    { numRuns: 5000 },
   );
 });
