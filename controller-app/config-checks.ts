@@ -47,12 +47,12 @@ export function crossChecks(config: ConfigFile): CrossProblem[] {
     ...terminal.ipv6.map((value, at) => ({ value, path: ['terminals', index, 'ipv6', at] })),
   ]);
   const bare = config.terminals.flatMap((terminal, index): CrossProblem[] =>
-    terminal.ipv4.length + terminal.ipv6.length > 0
+    [terminal, terminal.learn].some(({ ipv4, ipv6 }) => ipv4.length + ipv6.length > 0)
       ? []
       : [
           {
             path: ['terminals', index],
-            message: `terminal ${terminal.name} has no address: write at least one under ipv4 or ipv6`,
+            message: `terminal ${terminal.name} has no address: write at least one under ipv4 or ipv6, or under learn where it may get them`,
           },
         ],
   );

@@ -4,7 +4,9 @@
 import { isIP } from 'node:net';
 import { z } from 'zod';
 import { type Dpid, dpid } from '../shared/domain/domain.js';
-import { terminalSchema } from '../shared/firewall/terminal.js';
+import { inPrefix } from '../shared/firewall/addresses.js';
+import { prefixOf, prefixSchema } from '../shared/firewall/policy.js';
+import { type Family, familyOf, terminalSchema } from '../shared/firewall/terminal.js';
 import { idleTimesSchema } from '../shared/firewall/timeouts.js';
 import { isLoopback } from '../shared/runtime/loopback.js';
 
@@ -92,9 +94,35 @@ export const timingsSchema = z.strictObject({
   idle: idleTimesSchema.prefault({}),
 });
 
+/** Not only loopback, link-local or multicast addresses. */
+function isForHosts(prefix: string): boolean {
+  const { address, length } = prefixOf(prefix);
+  const never =
+    familyOf(address) === 'ipv4'
+      ? ['127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3']
+      : ['fe80::/10', 'ff00::/8', '::1/128'];
+  return !never.some((other) => length >= prefixOf(other).length && inPrefix(address, other));
+}
+
+/** As many prefixes as a network can have, and more. */
+const MAX_PREFIXES = 8;
+const prefixOfFamily = (family: Family, example: string) =>
+  prefixSchema.refine((text) => prefixOf(text).family === family && isForHosts(text), {
+    message: `write an ${family === 'ipv4' ? 'IPv4' : 'IPv6'} prefix of hosts’ addresses such as ${example}`,
+  });
+
+const learnSchema = z.strictObject({
+  /** Prefixes within which it may have IPv4 addresses that a DHCP server gives it. */
+  ipv4: z.array(prefixOfFamily('ipv4', '10.0.0.0/24')).max(MAX_PREFIXES).readonly().default([]),
+  /** Prefixes within which it may have IPv6 addresses that it announces by duplicate address detection. */
+  ipv6: z.array(prefixOfFamily('ipv6', 'fd00::/64')).max(MAX_PREFIXES).readonly().default([]),
+});
+
 const terminalEntry = terminalSchema.extend({
   ipv4: terminalSchema.shape.ipv4.prefault([]),
   ipv6: terminalSchema.shape.ipv6.prefault([]),
+  /** Where it may learn addresses beside those. Nowhere unless it says so. */
+  learn: learnSchema.prefault({}),
   /** The path of its policy, relative to the file. */
   policy: z.string().min(1).max(1000),
 });

@@ -7,7 +7,7 @@ import type { z } from 'zod';
 import type { Dpid } from '../shared/domain/domain.js';
 import type { Policy } from '../shared/firewall/policy.js';
 import { MAX_POLICY_BYTES, parsePolicy } from '../shared/firewall/policy-file.js';
-import type { Terminal } from '../shared/firewall/terminal.js';
+import type { Family, Terminal } from '../shared/firewall/terminal.js';
 import { type Problem, type YamlDocument, YamlError } from '../shared/firewall/yaml-text.js';
 import { ConfigFileError, loadYaml, readTextFile } from '../shared/runtime/yaml-config.js';
 import { crossChecks } from './config-checks.js';
@@ -21,7 +21,10 @@ import {
 
 /** `terminal` is as `shared/firewall` has it; `policyFile` is absolute. */
 export interface ConfiguredTerminal {
+  /** With the addresses that it always has. */
   readonly terminal: Terminal;
+  /** Prefixes, `address/length`, within which it may learn others. */
+  readonly learn: Readonly<Record<Family, readonly string[]>>;
   readonly policyFile: string;
   readonly policy: Policy;
 }
@@ -105,7 +108,7 @@ async function loadTerminals(
 ): Promise<ConfiguredTerminal[]> {
   const policies = new Map<string, Policy>();
   const loaded: ConfiguredTerminal[] = [];
-  for (const [index, { policy: policyPath, ...terminal }] of data.terminals.entries()) {
+  for (const [index, { policy: policyPath, learn, ...terminal }] of data.terminals.entries()) {
     const policyFile = resolve(dirname(path), policyPath);
     let policy = policies.get(policyFile);
     try {
@@ -118,7 +121,7 @@ async function loadTerminals(
       throw new YamlError('invalid', path, [problem], { cause });
     }
     policies.set(policyFile, policy);
-    loaded.push({ terminal, policyFile, policy });
+    loaded.push({ terminal, learn, policyFile, policy });
   }
   return loaded;
 }

@@ -69,12 +69,14 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     events.publish(event);
   };
 
-  const firewall = new FirewallPlugin({
+  const firewall: FirewallPlugin = new FirewallPlugin({
     topology,
-    terminals: config.terminals.map(({ terminal }) => terminal),
+    terminals: config.terminals,
     numbers,
-    now,
+    clock,
+    log,
     events: {
+      addressed: (terminal) => coordinator.setTerminal(terminal),
       attached: (terminal, at, { awayMs, haulMs }) => {
         const attachment = { switch: nameOf(at.dpid), port: at.portName };
         log.info({ terminal: terminal.name, ...attachment }, 'attached');
@@ -145,6 +147,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       now,
       onEvent: publish,
       onLost: (terminal) => placement.attached(terminal, []),
+      reclaim: (found) => firewall.addresses.keep(found),
     }),
   );
   const placement = lifetime.own(
@@ -169,6 +172,11 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     events,
     isConnected: (dpid) => core.switch(dpid) !== undefined,
     attachment: (terminal) => firewall.registry.attachment(terminal),
+    addresses: (terminal) =>
+      firewall.addresses.book.held(terminal).map(({ until, ...held }) => ({
+        ...held,
+        ...(until === undefined ? {} : { until: clock.now() + until - clock.monotonic() }),
+      })),
   });
 
   await channel.listen(config.channel);

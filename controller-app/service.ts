@@ -3,6 +3,7 @@
  */
 import { ApiError } from '../shared/api/errors.js';
 import {
+  type AddressStatus,
   type ApiEvent,
   type DomainStatus,
   type HandoverReport,
@@ -32,6 +33,8 @@ export interface ServiceParts {
   readonly events: EventBus;
   isConnected(dpid: Dpid): boolean;
   attachment(terminal: string): Attachment | undefined;
+  /** The terminal's present addresses. */
+  addresses(terminal: string): readonly AddressStatus[];
 }
 
 export class Service implements ControllerService {
@@ -129,8 +132,11 @@ export class Service implements ControllerService {
         .filter((instance) => instance.terminal === terminal.name && instance.role !== 'retired')
         .map(({ epoch, role }) => ({ domain, epoch, role })),
     );
+    const addresses = this.parts.addresses(terminal.name);
     return {
-      ...terminal,
+      name: terminal.name,
+      mac: terminal.mac,
+      addresses,
       policy: record.policy.name,
       attachment: at
         ? { switch: config.switches.find(({ dpid }) => dpid === at.dpid)?.name ?? at.dpid, port: at.portName }

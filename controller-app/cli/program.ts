@@ -76,14 +76,15 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
 
   program
     .command('state')
-    .description("a terminal's firewall: its policy, counters and live connections")
+    .description("a terminal's firewall: its addresses, policy, counters and live connections")
     .argument('<terminal>')
     .option('--json', 'as JSON, as it is exported and imported')
     .action(async (name: string, options: { json?: true }) => {
       const api = client();
       const state = await withKnownNames(api, () => api.state(name, signal));
-      if (options.json) json(state);
-      else print(renderState(state));
+      if (options.json) return json(state);
+      const found = (await api.terminals(signal)).find((one) => one.name === name);
+      print(renderState(state, found?.addresses ?? []));
     });
 
   program

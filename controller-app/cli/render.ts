@@ -1,7 +1,13 @@
 /**
  * What the controller answers, as text for people. Pure.
  */
-import type { ApiEvent, HandoverReport, Status } from '../../shared/api/schema.js';
+import type {
+  AddressStatus,
+  ApiEvent,
+  HandoverReport,
+  Status,
+  TerminalStatus,
+} from '../../shared/api/schema.js';
 import type { Connection } from '../../shared/firewall/connection.js';
 import type { Policy, PortRange, Rule } from '../../shared/firewall/policy.js';
 import type { FirewallState } from '../../shared/firewall/state.js';
@@ -42,8 +48,39 @@ export function renderStatus(status: Status): string {
     }),
     { right: [3] },
   );
-  const since = new Date(status.startedAt).toISOString().slice(0, 19).replace('T', ' ');
-  return [`Paguro ${status.version}, running since ${since} UTC`, switches, domains, terminals].join('\n\n');
+  const addresses = addressTable(status.terminals);
+  return [
+    `Paguro ${status.version}, running since ${utc(status.startedAt)}`,
+    switches,
+    domains,
+    terminals,
+    addresses,
+  ].join('\n\n');
+}
+
+function addressTable(terminals: readonly TerminalStatus[]): string {
+  const rows = terminals.flatMap(({ name, addresses }) =>
+    addresses.map((one, index) => [index === 0 ? name : '', one.address, comeBy(one)]),
+  );
+  return table(['TERMINAL', 'ADDRESS', 'BY'], rows);
+}
+
+/** How the terminal came by an address. */
+function comeBy({ origin, until }: AddressStatus): string {
+  switch (origin) {
+    case 'fixed':
+      return 'configuration';
+    case 'dhcp':
+      return until === undefined ? 'DHCP, without end' : `DHCP, until ${utc(until)}`;
+    case 'slaac':
+      return 'SLAAC';
+    case 'kept':
+      return 'kept from before the controller started';
+  }
+}
+
+function utc(at: number): string {
+  return `${new Date(at).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 }
 
 export function renderReport(report: HandoverReport): string {
@@ -62,14 +99,20 @@ export function renderReport(report: HandoverReport): string {
   return [heading, ...error, phases, carried].join('\n');
 }
 
-export function renderState(state: FirewallState): string {
+/** `addresses`: how the terminal came by those that it has now. */
+export function renderState(state: FirewallState, addresses: readonly AddressStatus[]): string {
   const { terminal, policy, connections } = state;
   const head = `${terminal.name}: epoch ${state.epoch}, change ${number(state.sequence)}, ${number(connections.length)} connections`;
   const counters = new Map(state.counters.map((counter) => [counter.rule, counter]));
   const shown = connections.slice(0, MAX_SHOWN_CONNECTIONS).map(connectionRow);
   const more = connections.length - shown.length;
+  const own = [...terminal.ipv4, ...terminal.ipv6].map((address) => {
+    const known = addresses.find((one) => one.address === address);
+    return [address, known === undefined ? 'not any more' : comeBy(known)];
+  });
   return [
     head,
+    table(['ADDRESS', 'BY'], own),
     renderPolicy(policy, (rule) => {
       const counter = counters.get(rule);
       return counter === undefined ? '-' : number(counter.packets);

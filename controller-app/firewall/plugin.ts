@@ -1,19 +1,23 @@
 /**
- * Plugin: the personal firewalls. It owns the tables on the way through a firewall, notices where terminals are attached, and hands
- * copies of packets that change a connection to the SDN domain of that switch.
+ * Plugin: the personal firewalls. It owns the tables on the way through a firewall, notices where terminals are attached and which
+ * addresses they learn, and hands copies of packets that change a connection to the SDN domain of that switch.
  */
 import type { Dpid } from '../../shared/domain/domain.js';
 import { isEndPort } from '../../shared/domain/ends.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
+import type { Clock } from '../../shared/runtime/clock.js';
+import type { Log } from '../../shared/runtime/log.js';
 import type { InstanceNumbers } from '../core/instance-numbers.js';
 import type { PacketIn, Plugin, PluginHost } from '../core/plugin.js';
 import { OFPP } from '../openflow/index.js';
 import { formatMac } from '../packet/address.js';
-import { guardRules } from '../pipeline/index.js';
+import { guardRules, unpackLearning, useCookies } from '../pipeline/index.js';
 import { Steering } from '../steering/steering.js';
 import type { Topology } from '../steering/topology.js';
-import type { Attachment } from '../steering/view.js';
+import type { Attachment, Listening } from '../steering/view.js';
 import type { Port, Switch } from '../switch/index.js';
+import type { LearnRules } from '../terminals/address-book.js';
+import { AddressLearning } from '../terminals/address-learning.js';
 import { Registry } from '../terminals/registry.js';
 import { setMeters } from './meters.js';
 
@@ -29,6 +33,8 @@ export interface AttachmentEvents {
    */
   attached(terminal: Terminal, at: Attachment, times: { awayMs: number | undefined; haulMs: number }): void;
   detached(terminal: Terminal): void;
+  /** The terminal has other addresses; settles when its firewalls know. */
+  addressed(terminal: Terminal): Promise<void>;
 }
 
 /** The part of an SDN domain that copies of packets go to. */
@@ -39,11 +45,12 @@ export interface CopyReader {
 
 export interface FirewallPluginOptions {
   readonly topology: Topology;
-  readonly terminals: readonly Terminal[];
+  /** With the addresses of their configuration, and where they may learn others. */
+  readonly terminals: readonly { readonly terminal: Terminal; readonly learn: LearnRules }[];
   readonly numbers: InstanceNumbers;
   readonly events: AttachmentEvents;
-  /** Monotonic ms. */
-  readonly now: () => number;
+  readonly clock: Clock;
+  readonly log: Log;
 }
 
 export class FirewallPlugin implements Plugin {
@@ -60,6 +67,7 @@ export class FirewallPlugin implements Plugin {
     { name: 'egress', stage: 'egress' },
   ] as const;
   readonly registry: Registry;
+  readonly addresses: AddressLearning;
   readonly #options: FirewallPluginOptions;
   readonly #readers = new Map<Dpid, CopyReader>();
   readonly #leftAt = new Map<string, number>();
@@ -70,7 +78,19 @@ export class FirewallPlugin implements Plugin {
 
   constructor(options: FirewallPluginOptions) {
     this.#options = options;
-    this.registry = new Registry(options.terminals);
+    const { terminals, clock, log, events } = options;
+    this.registry = new Registry(terminals.map(({ terminal }) => terminal));
+    this.addresses = new AddressLearning({
+      ...{ terminals, clock, log },
+      outlet: {
+        guard: (name) => this.#guard(name),
+        firewall: (terminal) => events.addressed(terminal),
+        fromTerminal: (name, frame) => this.#fromTerminal(name, frame),
+        toTerminal: (name, frame) => this.#toTerminal(name, frame),
+        uses: (name) => this.#uses(name),
+        changed: ({ name, ipv4, ipv6 }) => log.info({ terminal: name, ipv4, ipv6 }, 'addresses'),
+      },
+    });
   }
 
   start(host: PluginHost): void {
@@ -85,7 +105,12 @@ export class FirewallPlugin implements Plugin {
       network: host.after('lead'),
       egress: host.table('egress'),
     };
-    this.#running = { host, steering: new Steering(topology, terminals, host, tables, numbers) };
+    const known = terminals.map(({ terminal }) => terminal);
+    this.#running = { host, steering: new Steering(topology, known, host, tables, numbers) };
+  }
+
+  close(): void {
+    this.addresses.close();
   }
 
   get host(): PluginHost {
@@ -105,7 +130,7 @@ export class FirewallPlugin implements Plugin {
     setMeters(sw).catch((error: unknown) =>
       this.host.log.warn({ dpid: sw.dpid, error }, 'meters not set: rejected packets are not answered'),
     );
-    for (const terminal of this.#options.terminals) {
+    for (const { terminal } of this.#options.terminals) {
       const at = this.registry.attachment(terminal.name);
       if (at?.dpid === sw.dpid && !sw.ports.has(at.port)) this.#portGone(sw.dpid, at.port);
     }
@@ -120,6 +145,10 @@ export class FirewallPlugin implements Plugin {
   packetIn(event: PacketIn): void {
     if (event.table === 'firewall-ct') this.#readers.get(event.switch.dpid)?.packetIn(event);
     else if (event.table === 'classify') this.#terminalSeen(event);
+    else if (event.table === 'guard' || event.table === 'deliver') {
+      const learning = unpackLearning(event.cookie);
+      if (learning) this.addresses.packetIn(learning.reason, learning.terminal, event.message.data);
+    }
   }
 
   #terminalSeen({ switch: sw, message }: PacketIn): void {
@@ -130,22 +159,18 @@ export class FirewallPlugin implements Plugin {
     const at: Attachment = { dpid: sw.dpid, port: port.number, portName: port.name };
     const sighting = this.registry.seen(mac, at);
     if (sighting.kind === 'contested') this.#contested(sighting.terminal, at);
-    else if (sighting.kind === 'known') this.#reinject(sighting.terminal, at, data);
+    else if (sighting.kind === 'known') this.#reinject(sighting.terminal, data);
     else if (sighting.kind === 'attached') void this.#attach(sighting.terminal, at, data);
   }
 
   async #attach(terminal: Terminal, at: Attachment, first: Buffer): Promise<void> {
-    const { now, events } = this.#options;
+    const { clock, events } = this.#options;
     const { host, steering } = this.#parts();
-    const start = now();
+    const start = clock.monotonic();
     const left = this.#leftAt.get(terminal.name);
     this.#waiting.set(terminal.name, [Buffer.from(first)]);
     try {
-      const guard = guardRules(terminal, at.port, host.table('enter'));
-      await Promise.all([
-        host.setRules(at.dpid, `guard ${terminal.name}`, guard),
-        steering.setAttachment(terminal.name, at),
-      ]);
+      await Promise.all([this.#guard(terminal.name), steering.setAttachment(terminal.name, at)]);
     } catch (error) {
       host.log.error(
         { terminal: terminal.name, error },
@@ -156,29 +181,84 @@ export class FirewallPlugin implements Plugin {
       return;
     }
     if (this.registry.attachment(terminal.name) !== at) return;
-    const haulMs = now() - start;
+    const haulMs = clock.monotonic() - start;
     events.attached(terminal, at, { awayMs: left === undefined ? undefined : start - left, haulMs });
     const frames = this.#waiting.get(terminal.name) ?? [];
     this.#waiting.delete(terminal.name);
-    for (const frame of frames) this.#reinject(terminal, at, frame);
+    for (const frame of frames) this.#reinject(terminal, frame);
   }
 
   /** Back into the pipeline where the frame came from: it meets the guard like any other. */
-  #reinject(terminal: Terminal, at: Attachment, data: Buffer): void {
+  #reinject(terminal: Terminal, data: Buffer): void {
     const waiting = this.#waiting.get(terminal.name);
     if (waiting) {
       if (waiting.length < MAX_WAITING_FRAMES) waiting.push(Buffer.from(data));
       return;
     }
-    this.#parts()
-      .host.switch(at.dpid)
+    this.#fromTerminal(terminal.name, data);
+  }
+
+  /** Brings the guard of the terminal's port, and what is heard on the way to it, in line with its addresses. */
+  async #guard(name: string): Promise<void> {
+    const { host, steering } = this.#parts();
+    const { book } = this.addresses;
+    const at = this.registry.attachment(name);
+    const listening = this.#listening(name);
+    const rules =
+      at &&
+      guardRules(book.present(name), at.port, host.table('enter'), {
+        ...{ index: listening.index, dhcp: listening.dhcp, prefixes: this.#learn(name).ipv6 },
+        ...{ tentative: book.tentative(name), slots: book.slots(name) },
+      });
+    await Promise.all([
+      rules && host.setRules(at.dpid, `guard ${name}`, rules),
+      this.addresses.learns(name) && steering.setListening(name, listening),
+    ]);
+  }
+
+  #listening(name: string): Listening {
+    const index = this.#options.terminals.findIndex(({ terminal }) => terminal.name === name);
+    return { index, dhcp: this.#learn(name).ipv4.length > 0, claims: this.addresses.book.tentative(name) };
+  }
+
+  #learn(name: string): LearnRules {
+    const configured = this.#options.terminals.find(({ terminal }) => terminal.name === name);
+    return configured?.learn ?? { ipv4: [], ipv6: [] };
+  }
+
+  #fromTerminal(name: string, data: Buffer): void {
+    const at = this.registry.attachment(name);
+    if (!at) return;
+    this.host
+      .switch(at.dpid)
       ?.packetOut({ inPort: at.port, actions: [{ type: 'output', port: OFPP.TABLE }], data });
+  }
+
+  /** What waited in the controller has been through the terminal's firewall. */
+  #toTerminal(name: string, data: Buffer): void {
+    const at = this.registry.attachment(name);
+    if (!at) return;
+    this.host
+      .switch(at.dpid)
+      ?.packetOut({ inPort: OFPP.CONTROLLER, actions: [{ type: 'output', port: at.port }], data });
+  }
+
+  async #uses(name: string): Promise<ReadonlyMap<number, number>> {
+    const at = this.registry.attachment(name);
+    if (!at || !this.host.switch(at.dpid)) return new Map();
+    const counts = await this.host.counters(at.dpid, 'guard', useCookies(this.#listening(name).index));
+    return new Map(
+      [...counts].flatMap(([cookie, { packets }]): [number, number][] => {
+        const learning = unpackLearning(cookie);
+        return learning ? [[learning.slot, packets]] : [];
+      }),
+    );
   }
 
   #portGone(dpid: Dpid, port: number): void {
     const { host, steering } = this.#parts();
     for (const terminal of this.registry.portGone(dpid, port)) {
-      this.#leftAt.set(terminal.name, this.#options.now());
+      this.#leftAt.set(terminal.name, this.#options.clock.monotonic());
       this.#waiting.delete(terminal.name);
       const cleared = Promise.all([
         host.setRules(dpid, `guard ${terminal.name}`, []),
@@ -187,6 +267,7 @@ export class FirewallPlugin implements Plugin {
       cleared.catch((error: unknown) =>
         host.log.warn({ terminal: terminal.name, error }, 'rules not removed'),
       );
+      this.addresses.detached(terminal.name);
       this.#options.events.detached(terminal);
     }
   }
@@ -204,7 +285,7 @@ export class FirewallPlugin implements Plugin {
   }
 
   #contested(terminal: Terminal, at: Attachment): void {
-    const now = this.#options.now();
+    const now = this.#options.clock.monotonic();
     if (now - (this.#contestedAt.get(terminal.name) ?? Number.NEGATIVE_INFINITY) < CONTESTED_LOG_INTERVAL_MS)
       return;
     this.#contestedAt.set(terminal.name, now);

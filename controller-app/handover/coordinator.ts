@@ -14,10 +14,11 @@ import type { ApiEvent, HandoverReport } from '../../shared/api/schema.js';
 import { type Domain, DomainError, type Ends, type InstanceId } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import type { Epoch, FirewallState } from '../../shared/firewall/state.js';
-import type { Terminal } from '../../shared/firewall/terminal.js';
+import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
 import { realClock, sleep } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
+import { Feed } from './feed.js';
 import { FirewallRecord, type Placed, Progress } from './firewall-record.js';
 import { Stopwatch } from './stopwatch.js';
 
@@ -50,6 +51,8 @@ export interface CoordinatorOptions {
   readonly onEvent: (event: ApiEvent) => void;
   /** The terminal's active instance is there no more: it needs another. */
   readonly onLost: (terminal: string) => void;
+  /** A firewall that outlived an earlier controller has the terminal with these addresses: which does it have now? */
+  readonly reclaim: (found: Terminal) => Terminal;
 }
 
 export interface HandoverOrder {
@@ -75,6 +78,8 @@ export class HandoverError extends Error {
 const REPEAT_MS = { first: 250, most: 10_000 } as const;
 /** The lease is renewed this many times before it would run out. */
 const RENEWALS_PER_LEASE = 3;
+/** How long a change of addresses may take from one instance to the other of a handover under way. */
+const FOLLOW_MS = 1_000;
 
 export class Coordinator {
   readonly #records: ReadonlyMap<string, FirewallRecord>;
@@ -120,6 +125,8 @@ export class Coordinator {
         throw error;
       }
       record.active = placed;
+      record.told = snapshot.terminal;
+      if (!isSameTerminal(snapshot.terminal, record.terminal)) await this.#tellAddresses(record);
       this.options.log.info({ terminal, domain: to, epoch: id.epoch }, 'firewall placed');
       for (const stray of strays) this.#removeInBackground(stray);
     });
@@ -159,6 +166,16 @@ export class Coordinator {
       await domain.setPolicy(id, policy);
       record.policy = policy;
     });
+  }
+
+  /**
+   * The terminal has these addresses now. Settles when its firewall knows; one that is placed later will. It waits for no handover: what the
+   * old instance is told goes to the new one with all other changes.
+   */
+  setTerminal(terminal: Terminal): Promise<void> {
+    const record = this.record(terminal.name);
+    record.terminal = terminal;
+    return this.#tellAddresses(record);
   }
 
   /** Throws a HandoverError when there is no such terminal, or no firewall of it. */
@@ -208,9 +225,7 @@ export class Coordinator {
     });
     for (const { name, ms } of order.before ?? []) watch.add(name, ms);
     const progress = new Progress();
-    const feeding = new AbortController();
-    let feed: Promise<void> = Promise.resolve();
-    let lost: unknown;
+    let feed: Feed | undefined;
     let connections = 0;
     let problem: string | undefined;
     try {
@@ -219,14 +234,14 @@ export class Coordinator {
         const imported = order.omitConnections ? { ...snapshot, connections: [] } : snapshot;
         connections = imported.connections.length;
         const ends = await domain.prepare(imported, to.id.epoch);
+        record.told = snapshot.terminal;
         if (!order.omitConnections) {
-          feed = this.#feed(from, to, snapshot.sequence, feeding.signal).catch((error: unknown) => {
-            lost = error;
-            this.#complain(from, error);
-          });
+          feed = new Feed(from, to, snapshot.sequence, snapshot.terminal);
+          record.feed = feed;
         }
         await steering.addPath(to.id, ends);
-        if (lost) throw lost;
+        await feed?.carried(record.terminal, FOLLOW_MS);
+        if (feed?.problem) throw feed.problem;
       });
       progress.to('switching');
       await watch.measure('switch', async () => {
@@ -236,20 +251,23 @@ export class Coordinator {
       record.active = to;
       progress.to('draining');
       await watch.measure('drain', async () => {
+        if (!feed) {
+          record.told = undefined;
+          await this.#mendAddresses(record);
+        }
         await from.domain
           .drain(from.id, timings.drainMs)
           .catch((error: unknown) => this.#complain(from, error));
         await this.#pause(timings.drainMs);
-        feeding.abort();
-        await feed;
+        await this.#endFeed(record, feed);
+        await this.#mendAddresses(record);
       });
       progress.to('retiring');
       await watch.measure('retire', () => this.#removeSurely(from));
       progress.to('done');
     } catch (error) {
       problem = messageOf(error);
-      feeding.abort();
-      await feed;
+      await this.#endFeed(record, feed);
       log.error({ ...names, stage: progress.stage, error: problem }, 'handover failed');
       if (progress.stage === 'preparing' || progress.stage === 'switching') {
         await watch.measure('undo', () => this.#undo(from, to, progress));
@@ -293,13 +311,39 @@ export class Coordinator {
     if (progress.stage === 'undoing') progress.to('undone');
   }
 
-  /** Carries the changes of one instance to another until told to stop. */
-  async #feed(from: Placed, to: Placed, sequence: number, signal: AbortSignal): Promise<void> {
+  async #endFeed(record: FirewallRecord, feed: Feed | undefined): Promise<void> {
+    if (!feed) return;
+    await feed.end();
+    record.feed = undefined;
+    if (feed.problem) this.#complain(feed.from, feed.problem);
+    const { terminal } = record;
+    record.told = (await feed.carried(terminal, 0)) ? terminal : undefined;
+  }
+
+  /** Changes of addresses go out one after another; the last one said counts. */
+  #tellAddresses(record: FirewallRecord): Promise<void> {
+    const told = record.addressTail.then(async () => {
+      const { active, feed, terminal } = record;
+      if (!active || (record.told && isSameTerminal(record.told, terminal))) return;
+      record.told = undefined;
+      const tell = ({ domain, id }: Placed): Promise<void> => domain.setTerminal(id, terminal);
+      if (!feed || feed.from === active) await tell(active);
+      else await tell(feed.from).catch((error: unknown) => this.#complain(feed.from, error));
+      // To the other instance it goes with all other changes, in their order.
+      const carried = feed === undefined || (await feed.carried(terminal, FOLLOW_MS));
+      if (!carried && record.active === feed.to) await tell(feed.to);
+      record.told = terminal;
+    });
+    record.addressTail = told.catch(() => {});
+    return told;
+  }
+
+  /** Tells addresses again if that has failed; what fails now is tried again with the next renewal. */
+  async #mendAddresses(record: FirewallRecord): Promise<void> {
     try {
-      for await (const deltas of from.domain.changes(from.id, sequence, signal))
-        await to.domain.apply(to.id, deltas);
+      await this.#tellAddresses(record);
     } catch (error) {
-      if (!signal.aborted) throw error;
+      if (record.active) this.#complain(record.active, error);
     }
   }
 
@@ -338,13 +382,16 @@ export class Coordinator {
   }
 
   /**
-   * The state of an instance that outlived an earlier controller, with the policy that holds now: its connections go on. A switch's instance
-   * is not among them, because its rules are gone by then.
+   * The state of an instance that outlived an earlier controller, with the policy that holds now: its connections go on, and the addresses that
+   * the terminal had learnt are its own as far as they are still allowed. A switch's instance is not among them, because its rules are gone by then.
    */
   async #inherited(record: FirewallRecord, strays: readonly Placed[]): Promise<FirewallState | undefined> {
     const latest = strays.toSorted((a, b) => b.id.epoch - a.id.epoch)[0];
     try {
-      return latest && { ...(await latest.domain.export(latest.id)), policy: record.policy };
+      if (!latest) return undefined;
+      const found = await latest.domain.export(latest.id);
+      record.terminal = this.options.reclaim(found.terminal);
+      return { ...withTerminal(found, record.terminal), policy: record.policy };
     } catch (error) {
       if (latest) this.#complain(latest, error);
       return undefined;
@@ -356,6 +403,7 @@ export class Coordinator {
     const { active } = record;
     try {
       await active?.domain.activate(active.id, this.options.timings.leaseMs);
+      if (active && !record.feed) await this.#mendAddresses(record);
     } catch (error) {
       if (!active) return;
       this.#complain(active, error);
@@ -426,4 +474,10 @@ function isGone(error: unknown): boolean {
 /** The state of a firewall that has not seen a packet. */
 function nothingYet({ terminal, policy }: FirewallRecord, epoch: Epoch): FirewallState {
   return { terminal, epoch, sequence: 0, policy, earlier: [], connections: [], counters: [] };
+}
+
+/** The state with these addresses: connections of others are over. */
+function withTerminal(state: FirewallState, terminal: Terminal): FirewallState {
+  const own = new Set([...terminal.ipv4, ...terminal.ipv6]);
+  return { ...state, terminal, connections: state.connections.filter(({ local }) => own.has(local.address)) };
 }

@@ -5,6 +5,7 @@ import type { Domain, InstanceId } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import { type Epoch, epoch } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
+import type { Feed } from './feed.js';
 
 /** An instance and the domain that runs it. */
 export interface Placed {
@@ -56,12 +57,19 @@ export class FirewallRecord {
   active: Placed | undefined;
   /** The id of the handover under way. */
   handover: string | undefined;
+  /** What carries changes to the other instance of that handover, while it does. */
+  feed: Feed | undefined;
+  /** The addresses that the active instance is known to have; undefined: they must be told (again). */
+  told: Terminal | undefined;
   /** The end of the queue: whatever happens to one terminal's firewall happens one after another. */
   tail: Promise<unknown> = Promise.resolve();
+  /** The end of the queue of address changes: they wait for no handover. */
+  addressTail: Promise<unknown> = Promise.resolve();
   #lastEpoch: number;
 
+  /** `terminal` has its present addresses. */
   constructor(
-    readonly terminal: Terminal,
+    public terminal: Terminal,
     public policy: Policy,
     firstEpoch: number,
   ) {

@@ -13,9 +13,10 @@ export {
 } from './cookie.js';
 export { type FirewallInstance, firewallRules } from './firewall.js';
 export { flushOf } from './flush.js';
-export { guardRules } from './guard.js';
+export { type GuardLearning, guardRules } from './guard.js';
+export { packLearning, type Reason, TO_CONTROLLER, unpackLearning, useCookies } from './learning.js';
 export { GENERATIONS, MARK, openerOf } from './mark.js';
 export { meterMods, meterOf } from './meters.js';
 export { MAX_POLICY_RULES, PolicyTooLargeError, policyRules } from './opening.js';
 export { renderPolicy } from './policy-rules.js';
-export { answerActions, apply, goto, type Rule, SIDE } from './rule.js';
+export { answerActions, apply, ETH_TYPE, goto, ICMPV6, IP_PROTO, type Rule, SIDE, WHOLE } from './rule.js';

@@ -14,6 +14,7 @@ import type { Rule } from '../core/plugin.js';
 import { FLOOD } from '../forwarding/flood.js';
 import { type Action, type Instruction, type Match, OFPP, OFPVID_PRESENT } from '../openflow/index.js';
 import { apply, goto, SIDE } from '../pipeline/index.js';
+import { heardRules } from './heard.js';
 import { networkSideTag, type Path, type SteeringView, type TerminalView, terminalSideTag } from './view.js';
 
 export interface SteeringTables {
@@ -299,7 +300,7 @@ class SwitchSteering {
     ];
   }
 
-  #deliverRules({ attachment }: TerminalView, { number }: Path, active: Path | undefined): Rule[] {
+  #deliverRules({ attachment, listening }: TerminalView, { number }: Path, active: Path | undefined): Rule[] {
     const rules: Rule[] = [];
     const handOn = (priority: number, instructions: Instruction[]): void => {
       rules.push({ table: 'deliver', priority, match: { reg1: number, reg4: 1 }, instructions });
@@ -318,6 +319,7 @@ class SwitchSteering {
         match,
         instructions: [apply(output(attachment.port))],
       });
+      if (listening) rules.push(...heardRules(listening, match, attachment.port));
     } else if (port !== undefined) {
       const actions = [FORGET_IN_PORT, ...push(terminalSideTag(number)), output(port)];
       rules.push({ table: 'deliver', priority: PRIORITY.port, match, instructions: [apply(...actions)] });

@@ -8,7 +8,7 @@ import type { InstanceNumbers } from '../core/instance-numbers.js';
 import type { Rule } from '../core/plugin.js';
 import { type SteeringTables, steeringRules } from './rules.js';
 import type { Topology } from './topology.js';
-import type { Attachment, Path, SteeringView, TerminalView } from './view.js';
+import type { Attachment, Listening, Path, SteeringView, TerminalView } from './view.js';
 
 /** What steering needs of the core. */
 export interface SteeringHost {
@@ -38,7 +38,7 @@ export class Steering {
 
   constructor(
     readonly topology: Topology,
-    terminals: readonly Terminal[],
+    terminals: readonly Pick<Terminal, 'name' | 'mac'>[],
     readonly host: SteeringHost,
     readonly tables: SteeringTables,
     readonly numbers: InstanceNumbers,
@@ -57,6 +57,10 @@ export class Steering {
 
   setAttachment(terminal: string, attachment: Attachment | undefined): Promise<void> {
     return this.#change(terminal, (view) => ({ ...view, attachment }));
+  }
+
+  setListening(terminal: string, listening: Listening): Promise<void> {
+    return this.#change(terminal, (view) => ({ ...view, listening }));
   }
 
   /** Makes an instance reachable; nothing is led to it yet. Fails when its ends are not on the switch. */

@@ -18,8 +18,21 @@ export interface Path {
   readonly ends: Ends;
 }
 
+/** What the controller must hear on the way to the terminal, so that it learns the terminal's addresses. */
+export interface Listening {
+  /** Of the terminal in the configuration: what comes from it is told apart by it. */
+  readonly index: number;
+  /** DHCP replies wait in the controller. */
+  readonly dhcp: boolean;
+  /** IPv6 addresses that are being probed: what others say about them is copied. */
+  readonly claims: readonly string[];
+}
+
 export interface TerminalView {
-  readonly terminal: Terminal;
+  /** Its name and MAC: steering does not depend on addresses. */
+  readonly terminal: Pick<Terminal, 'name' | 'mac'>;
+  /** Nothing: it has the addresses of its configuration only. */
+  readonly listening?: Listening;
   readonly attachment: Attachment | undefined;
   /** All instances with a way to them: the active one, one being prepared, one that drains. */
   readonly paths: readonly Path[];

@@ -52,11 +52,23 @@ export const domainStatusSchema = z.strictObject({
 });
 export type DomainStatus = z.infer<typeof domainStatusSchema>;
 
+export const addressStatusSchema = z.strictObject({
+  address: text,
+  /**
+   * How the terminal came by it. fixed: by the configuration. dhcp: a server gave it. slaac: the terminal announced it, and nobody else had it.
+   * kept: a firewall that outlived an earlier controller had it.
+   */
+  origin: z.enum(['fixed', 'dhcp', 'slaac', 'kept']),
+  /** When its lease ends; there unless it has no end. */
+  until: timestamp.optional(),
+});
+export type AddressStatus = z.infer<typeof addressStatusSchema>;
+
 export const terminalStatusSchema = z.strictObject({
   name: terminalNameSchema,
   mac: text,
-  ipv4: z.array(text).readonly(),
-  ipv6: z.array(text).readonly(),
+  /** The present ones. */
+  addresses: z.array(addressStatusSchema).readonly(),
   /** The name of its policy. */
   policy: text,
   /** Where it is plugged in; null when it is nowhere. */

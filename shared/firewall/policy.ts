@@ -44,7 +44,8 @@ const ports = z
   .union([portRange.transform((range) => [range]), z.array(listedRange).min(1).max(32)])
   .transform((ranges): readonly PortRange[] => ranges);
 
-const prefix = z.string().transform((text, context): string => {
+/** `address/length` in canonical form; an address alone is a prefix of all its bits. */
+export const prefixSchema = z.string().transform((text, context): string => {
   const [address = '', lengthText] = text.split('/');
   const bits = isIPv4(address) ? 32 : isIPv6(address) && !address.includes('%') ? 128 : undefined;
   const length =
@@ -70,7 +71,7 @@ export const ruleSchema = z
     /** Without it the rule holds for tcp, udp and icmp. */
     protocol: protocolSchema.optional(),
     /** The network's end: `address/length`; an address alone is that one host. */
-    remote: prefix.optional(),
+    remote: prefixSchema.optional(),
     /** TCP or UDP ports at the network's end. */
     remotePorts: ports.optional(),
     /** TCP or UDP ports at the terminal's end. */

@@ -32,15 +32,25 @@ export const terminalNameSchema = z.string().regex(/^[a-z][a-z0-9-]{0,31}$/, {
   message: 'a name is a lower-case letter, then at most 31 letters, digits or dashes',
 });
 
+/** The most addresses of a terminal. */
+export const MAX_ADDRESSES: Readonly<Record<Family, number>> = { ipv4: 8, ipv6: 16 };
+
 export const terminalSchema = z.strictObject({
   name: terminalNameSchema,
   mac: macSchema,
-  ipv4: z.array(ipv4Schema).max(8).readonly(),
-  ipv6: z.array(ipv6Schema).max(16).readonly(),
+  ipv4: z.array(ipv4Schema).max(MAX_ADDRESSES.ipv4).readonly(),
+  ipv6: z.array(ipv6Schema).max(MAX_ADDRESSES.ipv6).readonly(),
 });
 
 /** The user's device. `ipv4` and `ipv6` are the addresses it may send from, beside its link-local one. */
 export type Terminal = z.infer<typeof terminalSchema>;
+
+/** Are these the same terminal with the same addresses? The order of addresses means nothing. */
+export function isSameTerminal(a: Terminal, b: Terminal): boolean {
+  const same = (one: readonly string[], other: readonly string[]): boolean =>
+    one.length === other.length && one.every((address) => other.includes(address));
+  return a === b || (a.name === b.name && a.mac === b.mac && same(a.ipv4, b.ipv4) && same(a.ipv6, b.ipv6));
+}
 
 /** The RFC 5952 text form of an IPv6 address (what the URL parser of the platform writes). */
 export function canonicalIpv6(text: string): string {

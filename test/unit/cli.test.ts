@@ -85,6 +85,12 @@ edge-1  remote       s2      0          no agent is connected: start paguro-agen
 
 TERMINAL  ATTACHED AT  ACTIVE IN  EPOCH  POLICY  PLACEMENT  OTHER INSTANCES
 alice     s1 s1-eth2   sdn-1          1  phone   follow     -
+
+TERMINAL  ADDRESS      BY
+alice     10.0.0.1     configuration
+          10.0.0.150   DHCP, until 2030-01-01 12:00:00 UTC
+          fd00::1      configuration
+          fd00::b4d:1  SLAAC
 `,
   );
   const asJson = await run('status', '--json');
@@ -98,6 +104,12 @@ t.test('state', async (t) => {
   t.equal(
     out,
     `alice: epoch 1, change 1,234, 2 connections
+
+ADDRESS      BY
+10.0.0.1     configuration
+10.0.0.150   DHCP, until 2030-01-01 12:00:00 UTC
+fd00::1      configuration
+fd00::b4d:1  SLAAC
 
    RULE              DIRECTION  ACTION  MATCHES                             PACKETS
 1  no smtp           outbound   drop    tcp remote port 25, 465-466               3
@@ -195,7 +207,7 @@ t.test('policies', async (t) => {
 
   const wrong = join(folder, 'wrong.yaml');
   await writeFile(wrong, 'name: x\ndefaults: {outbound: accept, inbound: dorp}\nrules: []\n');
-  const told = `${wrong}:2: defaults.inbound: write one of accept, drop; found "dorp"\n`;
+  const told = `${wrong}:2: defaults.inbound: write one of accept, drop, reject; found "dorp"\n`;
   t.same(await run('policy', 'check', wrong), { code: 1, out: '', err: told });
   t.same(await run('policy', 'set', 'alice', wrong), { code: 1, out: '', err: told });
   t.equal(fake.policy, PHONE, 'a wrong policy is not sent');

@@ -82,6 +82,7 @@ timings: {drainMs: 100, idle: {udp: 5}}
     terminals: [
       {
         terminal: { mac: '02:ab:00:00:00:01', ipv4: [], ipv6: ['fd00::1'] },
+        learn: { ipv4: [], ipv6: [] },
         policyFile: join(folder, 'p.yaml'),
       },
     ],
@@ -92,6 +93,23 @@ timings: {drainMs: 100, idle: {udp: 5}}
     timings: { drainMs: 100, leaseMs: 10_000, idle: { udp: 5, udpReplied: 120 } },
   });
 });
+
+t.test(
+  'a terminal learns where its configuration says so, and needs no address of its own then',
+  async (t) => {
+    const folder = t.testdir({ 'p.yaml': POLICY });
+    const file = join(folder, 'c.yaml');
+    const learn = 'learn: {ipv4: [10.0.0.0/24, 192.168.0.1], ipv6: ["FD00:0::/64"]}';
+    await writeFile(
+      file,
+      `${SMALL}terminals: [{name: bob, mac: "02:00:00:00:00:01", policy: p.yaml, ${learn}}]\n`,
+    );
+    t.match((await loadConfig(file)).terminals[0], {
+      terminal: { name: 'bob', ipv4: [], ipv6: [] },
+      learn: { ipv4: ['10.0.0.0/24', '192.168.0.1/32'], ipv6: ['fd00::/64'] },
+    });
+  },
+);
 
 t.test('a wrong configuration is told by line and what to write', async (t) => {
   const folder = t.testdir({ 'p.yaml': POLICY, 'wrong.yaml': POLICY.replace('accept', 'yes') });
@@ -143,7 +161,23 @@ t.test('a wrong configuration is told by line and what to write', async (t) => {
     ],
     [
       terminal('name: b, mac: 02:00:00:00:00:02, policy: p.yaml'),
-      'c.yaml:5: terminal b has no address: write at least one under ipv4 or ipv6',
+      'c.yaml:5: terminal b has no address: write at least one under ipv4 or ipv6, or under learn where it may get them',
+    ],
+    [
+      terminal('name: b, mac: 02:00:00:00:00:02, policy: p.yaml, learn: {ipv4: [10.0.0.0/33]}'),
+      'c.yaml:5: terminals[1].learn.ipv4[0]: write a prefix such as 10.0.0.0/8 or fd00::/8; found "10.0.0.0/33"',
+    ],
+    [
+      terminal('name: b, mac: 02:00:00:00:00:02, policy: p.yaml, learn: {ipv4: ["fd00::/64"]}'),
+      'c.yaml:5: terminals[1].learn.ipv4[0]: write an IPv4 prefix of hosts’ addresses such as 10.0.0.0/24; found "fd00::/64"',
+    ],
+    [
+      terminal('name: b, mac: 02:00:00:00:00:02, policy: p.yaml, learn: {ipv6: ["fe80::/64"]}'),
+      'c.yaml:5: terminals[1].learn.ipv6[0]: write an IPv6 prefix of hosts’ addresses such as fd00::/64; found "fe80::/64"',
+    ],
+    [
+      terminal('name: b, mac: 02:00:00:00:00:02, policy: p.yaml, learn: {dhcp: true}'),
+      'c.yaml:5: terminals[1].learn.dhcp: no such key; there are ipv4, ipv6',
     ],
     [
       terminal('name: b, mac: 02:00:00:00:00:02, ipv4: [10.0.0.2], policy: q.yaml'),
@@ -151,7 +185,7 @@ t.test('a wrong configuration is told by line and what to write', async (t) => {
     ],
     [
       terminal('name: b, mac: 02:00:00:00:00:02, ipv4: [10.0.0.2], policy: wrong.yaml'),
-      'wrong.yaml:2: defaults.outbound: write one of accept, drop; found "yes"',
+      'wrong.yaml:2: defaults.outbound: write one of accept, drop, reject; found "yes"',
     ],
     ['timings: {drainMs: 1}\n', 'c.yaml:3: timings.drainMs: write at least 50; found 1'],
     [

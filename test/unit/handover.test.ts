@@ -97,6 +97,7 @@ function setUp(t: { teardown(done: () => Promise<void>): void }, drainMs = 10) {
     now: () => performance.now(),
     onEvent: (event) => events.push(event),
     onLost: (terminal) => lost.push(terminal),
+    reclaim: () => alice,
   });
   t.teardown(() => coordinator.close());
   return { a, b, diary, coordinator, events, lost };

@@ -69,6 +69,7 @@ function places(t: { teardown(done: () => Promise<void>): void }) {
     now: () => performance.now(),
     onEvent: () => {},
     onLost: () => {},
+    reclaim: () => alice,
   });
   const clock = new ManualClock();
   let attachment = at(s1, 1);
