@@ -85,6 +85,8 @@ export class AddressLearning {
   /** Bringing switches and firewalls in line: what runs last, and what has not begun yet, by terminal. */
   readonly #running = new Map<string, Promise<void>>();
   readonly #next = new Map<string, Promise<void>>();
+  /** Terminals whose addresses are not in force everywhere: tried again with the next change, and from time to time. */
+  readonly #due = new Set<string>();
   #useTimer: Timer | undefined;
   #endTimer: Timer | undefined;
   #closed = false;
@@ -258,16 +260,17 @@ export class AddressLearning {
   /** Brings everything in line with the book. Fails when a switch or a firewall does not take it. */
   async #settle(): Promise<void> {
     const { outlet, clock } = this.#options;
-    const changed = this.book.takeChanged();
-    for (const name of changed) outlet.changed(this.book.present(name));
+    for (const name of this.book.takeChanged()) {
+      this.#due.add(name);
+      outlet.changed(this.book.present(name));
+    }
     this.#endTimer?.close();
     const end = this.book.nextEnd();
     if (!this.#closed && Number.isFinite(end)) {
       this.#endTimer = clock.after(Math.min(end - clock.monotonic(), MAX_TIMER_MS), () => this.#expire());
     }
     // Also what was changed before and is not in force yet.
-    const due = new Set([...changed, ...this.#next.keys(), ...this.#running.keys()]);
-    await Promise.all([...due].map((name) => this.#bring(name)));
+    await Promise.all([...this.#due, ...this.#running.keys()].map((name) => this.#bring(name)));
   }
 
   /** One at a time for each terminal; what becomes due while one has not begun is done with it. */
@@ -281,9 +284,11 @@ export class AddressLearning {
       .then(async () => {
         this.#next.delete(name);
         this.#running.set(name, work);
+        this.#due.delete(name);
         await Promise.all([outlet.guard(name), outlet.firewall(this.book.present(name))]);
       })
       .catch((error: unknown) => {
+        this.#due.add(name);
         this.#complain(name, error);
         throw error;
       })
