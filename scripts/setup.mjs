@@ -34,6 +34,8 @@ const PACKAGES = [
   ...['openvswitch-switch', 'mininet', 'docker.io', 'containerd', 'runc', 'tini'],
   ...['iptables', 'conntrack', 'nftables', 'ebtables', 'iproute2', 'iputils-ping', 'ethtool'],
   ...['tcpdump', 'tcpreplay', 'debootstrap', 'python3', 'procps', 'util-linux'],
+  // A DHCP server that advertises routes as well, and a DHCP client. Neither package starts a service.
+  ...['dnsmasq-base', 'busybox'],
 ];
 
 /** Something the person at the keyboard can put right; `message` says how. */

@@ -3,7 +3,7 @@
  * a scenario is made of. README.md shows one.
  */
 import { writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ApiClient } from '../../shared/api/client.js';
@@ -34,6 +34,8 @@ export interface PaguroOptions {
   readonly policy?: string;
   /** Appended to the controller's configuration: `timings:`, `plugins:`. */
   readonly controllerYaml?: string;
+  /** Alice may learn addresses, as the example says. */
+  readonly learn?: boolean;
   /** Appended to the agent's. */
   readonly agentYaml?: string;
   readonly network?: NetworkSpec;
@@ -70,9 +72,10 @@ export class Paguro {
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
     const withoutTimings =
       options.controllerYaml === undefined ? controller : controller.replace(/^timings:(\n.*)*/m, '');
+    const learning = options.learn ? mayLearn(withoutTimings) : withoutTimings;
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
-      `${withoutTimings}\nsocket: ${lab.apiSocket}\n${options.controllerYaml ?? ''}`,
+      `${learning}\nsocket: ${lab.apiSocket}\n${options.controllerYaml ?? ''}`,
     );
     writeFileSync(join(lab.folder, 'agent.yaml'), `${agent}\n${options.agentYaml ?? ''}`);
     await startOpenVSwitch();
@@ -93,6 +96,12 @@ export class Paguro {
 
   host(name: string): Host {
     return this.net.host(name);
+  }
+
+  /** From its next start on the controller lets alice learn addresses, as the example says. */
+  async letLearn(): Promise<void> {
+    const file = join(this.folder, 'controller.yaml');
+    await writeFile(file, mayLearn(await readFile(file, 'utf8')));
   }
 
   /** Settles when all switches are connected. */
@@ -219,4 +228,9 @@ async function kill(daemon: Daemon | undefined): Promise<void> {
   if (!daemon?.running()) return;
   process.kill(daemon.pid, 'SIGKILL');
   await daemon.ended;
+}
+
+/** The example has the line, commented out. */
+function mayLearn(controllerYaml: string): string {
+  return controllerYaml.replace('    # learn:', '    learn:');
 }

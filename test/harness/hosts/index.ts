@@ -1,6 +1,17 @@
 /**
  * Hosts of the network and what they can do: programs in their namespace, traffic, pings, injection and capture of frames.
  */
+export {
+  autoconfigure,
+  type Client,
+  ignoreRouters,
+  type KernelAddress,
+  kernelAddresses,
+  type Running,
+  type ServerOptions,
+  startAddressServer,
+  startDhcpClient,
+} from './addressing.js';
 export { Capture, type CapturedFrame, type CaptureOptions, startCapture } from './capture.js';
 export { monotonicMs } from './clock.js';
 export {

@@ -58,9 +58,10 @@ async function listen(command: CommandOf<'listen'>): Promise<object> {
 async function open(command: CommandOf<'connect'>): Promise<object> {
   room('connections', streams.length, command.targets.length);
   const { tickMs, chunkBytes } = command;
-  const made = command.targets.map(({ address, port, mode }) => {
+  const made = command.targets.map(({ address, port, mode, from }) => {
     const options = { id: streams.length, mode, side: 'client', tickMs, chunkBytes } as const;
-    const stream = new TcpStream(connect({ host: address, port }), address, options);
+    const own = from && { localAddress: from.address, localPort: from.port };
+    const stream = new TcpStream(connect({ host: address, port, ...own }), address, options);
     streams.push(stream);
     return stream;
   });

@@ -33,7 +33,9 @@ export const commandSchema = z.discriminatedUnion('do', [
   }),
   z.object({
     do: z.literal('connect'),
-    targets: z.array(targetSchema.extend({ mode: modeSchema })).max(LIMITS.connections),
+    targets: z
+      .array(targetSchema.extend({ mode: modeSchema, from: targetSchema.optional() }))
+      .max(LIMITS.connections),
     tickMs: tickSchema,
     chunkBytes: chunkSchema,
     timeoutMs: z.number().int().min(1).max(60_000),

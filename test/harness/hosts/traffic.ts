@@ -33,6 +33,8 @@ export interface TcpTarget {
   readonly port: number;
   /** Must be what the server's port does. */
   readonly mode: TcpMode;
+  /** The host's own end, where it has several addresses. Ports tell connections apart: each its own. */
+  readonly from?: { readonly address: string; readonly port: number };
 }
 
 export interface UdpTarget {
