@@ -30,12 +30,14 @@ async function setList(
 ): Promise<void> {
   const path = `/proc/${compartment.pid}/net/xt_recent/${GATES[family]}`;
   try {
-    const file = await open(path, 'r+');
-    try {
-      // The kernel takes one address with each write.
-      for (const address of addresses) await file.write(`${isOpen ? '+' : '-'}${address}\n`);
-    } finally {
-      await file.close();
+    // The kernel takes one address with each write, and only at the beginning of an open file: a second one is ESPIPE.
+    for (const address of addresses) {
+      const file = await open(path, 'r+');
+      try {
+        await file.write(`${isOpen ? '+' : '-'}${address}\n`);
+      } finally {
+        await file.close();
+      }
     }
   } catch (error) {
     throw new DomainError(
