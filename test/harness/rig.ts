@@ -5,6 +5,7 @@
 import { realClock, sleep } from '../../shared/runtime/clock.js';
 import {
   type ForbiddenCase,
+  type ForbiddenOptions,
   forbiddenFrames,
   type Rig,
   sendCases,
@@ -31,16 +32,24 @@ export interface ForbiddenCount {
   readonly passed: readonly string[];
 }
 
+/** What a round has beside the usual cases. */
+export type RigOptions = Pick<ForbiddenOptions, 'neverGiven'>;
+
 export class WireRig {
   #round = 0;
 
   private constructor(
     readonly paguro: Pick<Paguro, 'host'>,
     readonly rig: Rig,
+    readonly options: RigOptions,
   ) {}
 
   /** `ports` are those of the ordinary traffic, which the captures leave out. */
-  static async start(paguro: Pick<Paguro, 'host'>, ports: readonly number[]): Promise<WireRig> {
+  static async start(
+    paguro: Pick<Paguro, 'host'>,
+    ports: readonly number[],
+    options: RigOptions = {},
+  ): Promise<WireRig> {
     const [terminal, server, stranger] = ['h1', 'h2', 'h3'].map((name) => paguro.host(name));
     if (!terminal || !server || !stranger) throw new Error('the network has no h1, h2 and h3');
     const filter = ports.flatMap((port, index) => [
@@ -49,7 +58,7 @@ export class WireRig {
       'port',
       String(port),
     ]);
-    return new WireRig(paguro, {
+    const rig: Rig = {
       injectors: {
         terminal: startInjector(terminal),
         server: startInjector(server),
@@ -59,7 +68,8 @@ export class WireRig {
         terminal: await startCapture(terminal, { filter }),
         server: await startCapture(server, { filter }),
       },
-    });
+    };
+    return new WireRig(paguro, rig, options);
   }
 
   #next() {
@@ -74,6 +84,7 @@ export class WireRig {
       closedUdpPort: CLOSED_UDP_PORT,
       // Tags that a first instance has on trunks, and one that none has.
       vlans: [2, 3, 5],
+      ...this.options,
       round: this.#round,
     };
   }

@@ -2,7 +2,7 @@
  * The frames that no firewall may let pass, as named cases. Pure. Each is unlike every other of every round, byte for byte: switches
  * do not change what they forward, so the very bytes are looked for at the far end.
  */
-import { type Family, linkLocalOf } from '../../../shared/firewall/terminal.js';
+import { type Family, familyOf, linkLocalOf } from '../../../shared/firewall/terminal.js';
 import {
   arp,
   ETHERTYPE,
@@ -41,6 +41,8 @@ export interface ForbiddenOptions {
   /** Ports that the policy closes outbound. */
   readonly closedTcpPort: number;
   readonly closedUdpPort: number;
+  /** Addresses of the network that nobody has given to anybody; without them frames from such addresses are not among the cases. */
+  readonly neverGiven?: Readonly<Record<Family, string>>;
   /** VLAN ids to try, such as those that steering uses on trunks. Default 5. */
   readonly vlans?: readonly number[];
   /** 0…250: makes the frames of one round unlike those of another. */
@@ -73,6 +75,7 @@ export function forbiddenFrames(options: ForbiddenOptions): readonly ForbiddenCa
   for (const family of FAMILIES) {
     fromTerminal(options, family, add);
     toTerminal(options, family, add);
+    if (options.neverGiven) fromNeverGiven(options, options.neverGiven[family], add);
   }
   onTheLink(options, add);
   return cases;
@@ -153,6 +156,46 @@ function fromTerminal(options: ForbiddenOptions, family: Family, add: Add): void
       name: 'router advertisement from the terminal',
       ...common,
       frame: routerAdvertisement(all, toAll, terminal.mac, experimentalOption(payload)),
+    }));
+  }
+}
+
+/** From the terminal, with an address that would be right if somebody had given it. */
+function fromNeverGiven({ terminal, server, openPort }: ForbiddenOptions, address: string, add: Add): void {
+  const family = familyOf(address);
+  const link: Ethernet = { from: terminal.mac, to: server.mac };
+  const ip: Ip = { source: address, destination: server[family] };
+  const common = { family, from: 'terminal', seenAt: 'server' } as const;
+  add(({ port, sequence }) => ({
+    name: 'SYN from an address that nobody gave the terminal',
+    ...common,
+    frame: tcp(link, ip, { sourcePort: port, destinationPort: openPort, flags: syn, sequence }),
+  }));
+  add(({ port, payload }) => ({
+    name: 'datagram from an address that nobody gave the terminal',
+    ...common,
+    frame: udp(link, ip, { sourcePort: port, destinationPort: openPort, payload }),
+  }));
+  if (family === 'ipv4') {
+    const claim = arp(link, {
+      ...{ operation: 'request', senderMac: terminal.mac, senderIp: address },
+      ...{ targetMac: '00:00:00:00:00:00', targetIp: server.ipv4 },
+    });
+    add((mark) => ({
+      name: 'ARP request from an address that nobody gave the terminal',
+      ...common,
+      frame: padded(claim, mark),
+    }));
+    add(({ payload }) => ({
+      name: 'DHCP message from an address that nobody gave the terminal',
+      ...common,
+      frame: udp(link, ip, { sourcePort: 68, destinationPort: 67, payload }),
+    }));
+  } else {
+    add(({ payload }) => ({
+      name: 'neighbour advertisement of an address that nobody gave the terminal',
+      ...common,
+      frame: neighbourAdvertisement(link, ip, address, terminal.mac, experimentalOption(payload)),
     }));
   }
 }
