@@ -2,7 +2,11 @@
  * The coordinator: what happens in which order, what is undone, what is repeated. Domains are the reference ones, steering is written down.
  */
 import t from 'tap';
-import { Coordinator, type HandoverSteering } from '../../controller-app/handover/coordinator.js';
+import {
+  Coordinator,
+  type CoordinatorOptions,
+  type HandoverSteering,
+} from '../../controller-app/handover/coordinator.js';
 import { Progress } from '../../controller-app/handover/firewall-record.js';
 import type { ApiEvent } from '../../shared/api/schema.js';
 import { type Domain, DomainError, type InstanceId } from '../../shared/domain/domain.js';
@@ -48,7 +52,7 @@ class Diary {
 }
 
 function written(domain: ReferenceDomain, diary: Diary): Domain {
-  const told = ['prepare', 'activate', 'drain', 'retire', 'export', 'apply', 'setPolicy'];
+  const told = ['prepare', 'activate', 'drain', 'retire', 'export', 'apply', 'setPolicy', 'setTerminal'];
   return new Proxy<Domain>(domain, {
     get(target, property) {
       const value: unknown = Reflect.get(target, property);
@@ -69,7 +73,11 @@ function written(domain: ReferenceDomain, diary: Diary): Domain {
   });
 }
 
-function setUp(t: { teardown(done: () => Promise<void>): void }, drainMs = 10) {
+function setUp(
+  t: { teardown(done: () => Promise<void>): void },
+  drainMs = 10,
+  more: Partial<Pick<CoordinatorOptions, 'reclaim'>> & { readonly leaseMs?: number } = {},
+) {
   const diary = new Diary();
   const [a, b] = [new ReferenceDomain('a'), new ReferenceDomain('b')];
   const steer =
@@ -90,21 +98,25 @@ function setUp(t: { teardown(done: () => Promise<void>): void }, drainMs = 10) {
     ]),
     steering,
     firewalls: [{ terminal: alice, policy: examplePolicy }],
-    timings: { drainMs, leaseMs: 60_000 },
+    timings: { drainMs, leaseMs: more.leaseMs ?? 60_000 },
     firstEpoch: 1,
     transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
     log: silentLog,
     now: () => performance.now(),
     onEvent: (event) => events.push(event),
     onLost: (terminal) => lost.push(terminal),
-    reclaim: () => alice,
+    reclaim: more.reclaim ?? (() => alice),
   });
   t.teardown(() => coordinator.close());
   return { a, b, diary, coordinator, events, lost };
 }
 
-async function placed(t: Parameters<typeof setUp>[0], drainMs?: number) {
-  const all = setUp(t, drainMs);
+async function placed(
+  t: Parameters<typeof setUp>[0],
+  drainMs?: number,
+  more: Parameters<typeof setUp>[2] = {},
+) {
+  const all = setUp(t, drainMs, more);
   await all.coordinator.place('alice', 'a');
   const active = all.coordinator.record('alice').active;
   if (!active) throw new Error('not placed');
@@ -274,6 +286,139 @@ t.test('what an earlier controller left in a domain is swept, what is in use is 
   await coordinator.sweep('a');
   await waitFor('it is swept', async () => (await a.health()).instances.length === 1);
   t.match((await a.health()).instances, [{ terminal: 'alice', role: 'active' }]);
+});
+
+/** Alice with an address more than she is configured to have. */
+const roaming = { ...alice, ipv4: [...alice.ipv4, '10.0.0.100'] };
+const from = (address: string, port: number) => ({
+  ...({ protocol: 'tcp', opener: 'terminal', state: 'established', timeLeftSeconds: 1000 } as const),
+  local: { address, port },
+  remote: { address: '198.51.100.20', port: 443 },
+});
+const fromLearnt = (port: number): Connection => from('10.0.0.100', port);
+
+async function now(coordinator: Coordinator) {
+  const active = coordinator.record('alice').active;
+  if (!active) throw new Error('no active instance');
+  return active.domain.export(active.id);
+}
+
+t.test('addresses that change reach the instance that is there, and the one that comes', async (t) => {
+  const { coordinator } = setUp(t);
+  await coordinator.setTerminal(roaming);
+  await coordinator.place('alice', 'a');
+  t.same((await now(coordinator)).terminal, roaming, 'placed later');
+  await coordinator.setTerminal(alice);
+  t.same((await now(coordinator)).terminal, alice, 'at once');
+  await coordinator.setTerminal(roaming);
+  await coordinator.handover('alice', ORDER).report;
+  t.same((await now(coordinator)).terminal, roaming, 'after a move');
+  t.throws(() => coordinator.setTerminal({ ...alice, name: 'bob' }), { code: 'unknown-terminal' });
+});
+
+for (const moment of [
+  'a.export 1',
+  'b.prepare 2',
+  'steering.addPath 2',
+  'b.activate 2',
+  'steering.setActive 2',
+  'a.drain 1',
+  'a.retire 1',
+]) {
+  t.test(`addresses that change at the moment of ${moment} are not lost`, async (t) => {
+    const { coordinator, diary, a, b } = await placed(t, 50);
+    let known: Promise<void> | undefined;
+    diary.when(moment, () => {
+      known ??= coordinator.setTerminal(roaming);
+    });
+    const { outcome } = await coordinator.handover('alice', ORDER).report;
+    t.equal(outcome, 'done');
+    t.ok(known, 'it happened');
+    await known;
+    const state = await now(coordinator);
+    t.same(state.terminal, roaming);
+    t.match(state.connections, [{ local: { port: 1 } }], 'and the connections are there');
+    const active = coordinator.record('alice').active;
+    t.ok(active && b.admit(active.id, fromLearnt(2)), 'connections from it are admitted');
+    t.same((await a.health()).instances, []);
+  });
+}
+
+t.test('a change waits for no handover', async (t) => {
+  const { coordinator, diary } = await placed(t, 60_000);
+  const { report } = coordinator.handover('alice', ORDER);
+  await waitFor('it drains', () => diary.lines.includes('a.drain 1'));
+  await coordinator.setTerminal(roaming);
+  t.same((await now(coordinator)).terminal, roaming, 'the new instance knows, and the old one still drains');
+  await coordinator.close();
+  await report;
+});
+
+t.test('a connection from an address that is learnt while the firewall moves lives on', async (t) => {
+  const { coordinator, diary, a, old } = await placed(t, 50);
+  let admitted: Promise<boolean> | undefined;
+  diary.when('steering.addPath 2', () => {
+    admitted = coordinator.setTerminal(roaming).then(() => a.admit(old, fromLearnt(2)));
+  });
+  await coordinator.handover('alice', ORDER).report;
+  t.ok(await admitted);
+  const { connections } = await now(coordinator);
+  t.same(connections.map(({ local }) => local.address).sort(), ['10.0.0.1', '10.0.0.100']);
+});
+
+t.test('an address that goes takes its connections along, and no others', async (t) => {
+  const { coordinator, diary, a, old } = await placed(t, 50);
+  await coordinator.setTerminal(roaming);
+  await a.admit(old, fromLearnt(2));
+  diary.when('b.activate 2', () => void coordinator.setTerminal(alice));
+  t.equal((await coordinator.handover('alice', ORDER).report).outcome, 'done');
+  const state = await now(coordinator);
+  t.same(state.terminal, alice);
+  t.match(state.connections, [{ local: { port: 1 } }]);
+});
+
+t.test('what an instance could not be told it is told again', async (t) => {
+  const { coordinator, diary } = await placed(t, 10, { leaseMs: 60 });
+  diary.fail('a.setTerminal', new DomainError('unreachable', 'gone'));
+  await t.rejects(coordinator.setTerminal(roaming), /gone/);
+  await waitFor('it is told with the next renewal', async () =>
+    (await now(coordinator)).terminal.ipv4.includes('10.0.0.100'),
+  );
+  diary.fail('a.setTerminal', new DomainError('unreachable', 'gone'));
+  await t.rejects(coordinator.setTerminal(alice), /gone/);
+  await coordinator.handover('alice', ORDER).report;
+  t.same((await now(coordinator)).terminal, alice, 'or with the next move');
+});
+
+t.test('for experiments without connections, too, the new instance has the addresses', async (t) => {
+  const { coordinator, diary } = await placed(t);
+  diary.when('b.activate 2', () => void coordinator.setTerminal(roaming));
+  await coordinator.handover('alice', { ...ORDER, omitConnections: true }).report;
+  t.same((await now(coordinator)).terminal, roaming);
+});
+
+t.test('what an earlier controller had learnt is taken over as far as it is allowed', async (t) => {
+  const found: unknown[] = [];
+  const { coordinator, b } = setUp(t, 10, {
+    reclaim: (terminal) => {
+      found.push(terminal);
+      return { ...alice, ipv4: ['10.0.0.1', '10.0.0.100'] };
+    },
+  });
+  const earlier = { terminal: 'alice', epoch: 42 as never };
+  const learnt = { ...alice, ipv4: ['10.0.0.1', '10.0.0.100', '10.0.0.101'] };
+  const connections = [https(1), fromLearnt(2), from('10.0.0.101', 3)];
+  const state = { terminal: learnt, epoch: 41 as never, sequence: 0, policy: examplePolicy, earlier: [] };
+  await b.prepare({ ...state, connections, counters: [] }, earlier.epoch);
+  await coordinator.place('alice', 'a');
+  t.same(found, [learnt]);
+  const taken = await now(coordinator);
+  t.same(taken.terminal.ipv4, ['10.0.0.1', '10.0.0.100']);
+  t.same(
+    taken.connections.map(({ local }) => local.address),
+    ['10.0.0.1', '10.0.0.100'],
+    'connections of what it may not have are over',
+  );
 });
 
 t.test('a handover goes only from one stage to the next', async (t) => {

@@ -22,6 +22,8 @@ import {
   policyRules,
   type Rule,
   unpackCookie,
+  unpackLearning,
+  useCookies,
 } from '../../controller-app/pipeline/index.js';
 import { prefixMatch } from '../../controller-app/pipeline/policy-rules.js';
 import { portMasks, portMatches } from '../../controller-app/pipeline/port-masks.js';
@@ -684,4 +686,52 @@ t.test('what is rejected goes to the controller alone, through a meter', async (
   }
   const [first] = meterMods('add');
   t.equal(first?.type, 'unknown');
+
+t.test('what a terminal may learn: its guard tells the controller, and lets nothing more pass', async (t) => {
+  const learning = {
+    ...{ index: 900, dhcp: true, prefixes: ['fd00::/64'], tentative: ['fd00::7'] },
+    slots: new Map([['fd00::1', 31]]),
+  };
+  const rules = guardRules(terminal, 5, 2, learning);
+  const before = guardRules(terminal, 5, 2);
+  const met = (of: readonly Rule[], more: Readonly<Record<string, number | string>>) => {
+    const rule = meets(of, 'guard', {
+      ...{
+        in_port: 5,
+        eth_src: terminal.mac,
+        eth_dst: '33:33:ff:00:00:09',
+        vlan_vid: 0,
+        nw_frag: 0,
+        ...more,
+      },
+    });
+    const passes = rule?.instructions.some(({ type }) => type === 'goto_table') ?? false;
+    return { passes, ...unpackLearning(rule?.cookie ?? 0) };
+  };
+  const probe = (target: string) => ({
+    ...{ eth_type: 0x86dd, ip_proto: 58, icmpv6_type: 135, icmpv6_code: 0, nw_ttl: 255 },
+    ...{ ipv6_src: '::', ipv6_nd_target: target, ipv6_nd_sll: '00:00:00:00:00:00' },
+  });
+  const data = (source: string) => ({
+    ...{ eth_type: 0x86dd, ipv6_src: source, ip_proto: 6, tcp_src: 5000, tcp_dst: 80 },
+  });
+  t.same(met(rules, probe('fd00::9')), { passes: false, reason: 'probe', terminal: 900, slot: 0 });
+  t.same(met(before, probe('fd00::9')), { passes: false }, 'control: unless it may learn');
+  t.same(met(rules, probe('fd01::9')), { passes: false }, 'not within the prefix');
+  t.same(met(rules, probe('::')), { passes: false }, 'without a target that can be read');
+  t.same(met(rules, probe('fd00::7')), { passes: true }, 'one that is under way is repeated');
+  t.same(met(rules, data('fd00::7')), { passes: false, reason: 'early', terminal: 900, slot: 0 });
+  t.same(met(rules, data('fd00::9')), { passes: false });
+  t.same(met(rules, data('fd00::1')), { passes: true, reason: 'use', terminal: 900, slot: 31 });
+  for (const type of [133, 135, 136])
+    t.same(met(rules, { ...probe('fd00::9'), icmpv6_type: type, ipv6_src: 'fd00::7' }), { passes: false });
+
+  const dhcp = (source: string) => ({
+    ...{ eth_type: 0x0800, ipv4_src: source, ip_proto: 17, udp_src: 68, udp_dst: 67 },
+  });
+  for (const source of ['0.0.0.0', '10.0.0.1'])
+    t.same(met(rules, dhcp(source)), { passes: true, reason: 'dhcp-client', terminal: 900, slot: 0 });
+  t.same(met(rules, dhcp('10.0.0.2')), { passes: false });
+  t.same(met(before, dhcp('0.0.0.0')), { passes: true }, 'control: told to nobody');
+  t.same(unpackLearning(useCookies(900).value), { reason: 'use', terminal: 900, slot: 0 });
 });

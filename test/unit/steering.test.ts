@@ -5,6 +5,7 @@
 import t from 'tap';
 import type { Rule } from '../../controller-app/core/plugin.js';
 import { FLOOD } from '../../controller-app/forwarding/flood.js';
+import { unpackLearning } from '../../controller-app/pipeline/index.js';
 import { steeringRules } from '../../controller-app/steering/rules.js';
 import { Topology } from '../../controller-app/steering/topology.js';
 import type { Path, SteeringView, TerminalView } from '../../controller-app/steering/view.js';
@@ -245,6 +246,44 @@ t.test('where only terminals may be, a port that is none’s is closed', async (
   );
   const called = fabric({}, closed).send(atServer, { src: server, dst: broadcast });
   t.notOk(places(called).includes('1:6'), 'nor is anything flooded there');
+});
+
+t.test('the controller hears what addresses depend on where the terminal is, and nowhere else', async (t) => {
+  const claimed = 'fd00::5';
+  const heard = (at: Dpid, path: Path, listening: boolean): string[] => {
+    const view: TerminalView = {
+      ...{ terminal, attachment: attachedTo(at), paths: [inSwitch, inContainer], active: path.number },
+      ...(listening ? { listening: { index: 7, dhcp: true, claims: [claimed] } } : {}),
+    };
+    const whole: SteeringView = { topology: open, ports, terminals: [view] };
+    return [s1, s2, s3].flatMap((here) =>
+      [...steeringRules(whole, here, numbers).values()].flat().flatMap((rule) => {
+        const { reason, terminal: index } = unpackLearning(rule.cookie ?? 0) ?? {};
+        if (reason === undefined) return [];
+        t.equal(rule.table, 'deliver');
+        t.equal(index, 7);
+        t.match(rule.match, { reg0: 2, reg4: 0 }, 'towards the terminal only');
+        const outputs = rule.instructions.flatMap((instruction) =>
+          instruction.type === 'apply_actions'
+            ? instruction.actions.map((action) => (action.type === 'output' ? action.port : -1))
+            : [-1],
+        );
+        const copied = outputs.includes(5) ? 'copied' : 'held';
+        t.ok(outputs.includes(0xffff_fffd));
+        return [`s${here.slice(-1)} instance ${rule.match.reg1}: ${reason}, ${copied}`];
+      }),
+    );
+  };
+  for (const at of [s1, s2, s3]) {
+    for (const path of [inSwitch, inContainer]) {
+      const each = (number: number): string[] =>
+        ['dhcp-server, held', 'claim, copied', 'claim, copied'].map(
+          (what) => `s${at.slice(-1)} instance ${number}: ${what}`,
+        );
+      t.same(heard(at, path, true), [...each(1), ...each(2)], 'from every instance that may still deliver');
+      t.same(heard(at, path, false), [], 'control: where nothing may be learnt');
+    }
+  }
 });
 
 t.test('a topology with a loop is led along a tree', async (t) => {
