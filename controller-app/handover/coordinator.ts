@@ -18,6 +18,14 @@ import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js
 import { realClock, sleep } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
+import {
+  type Complain,
+  endFeed,
+  FOLLOW_MS,
+  mendAddresses,
+  tellAddresses,
+  withTerminal,
+} from './addresses.js';
 import { Feed } from './feed.js';
 import { FirewallRecord, type Placed, Progress } from './firewall-record.js';
 import { Stopwatch } from './stopwatch.js';
@@ -78,14 +86,16 @@ export class HandoverError extends Error {
 const REPEAT_MS = { first: 250, most: 10_000 } as const;
 /** The lease is renewed this many times before it would run out. */
 const RENEWALS_PER_LEASE = 3;
-/** How long a change of addresses may take from one instance to the other of a handover under way. */
-const FOLLOW_MS = 1_000;
 
 export class Coordinator {
   readonly #records: ReadonlyMap<string, FirewallRecord>;
   readonly #closing = new AbortController();
   readonly #renewals: NodeJS.Timeout;
   readonly #background = new Set<Promise<void>>();
+  readonly #complain: Complain = ({ domain, id }, error) => {
+    const message = messageOf(error);
+    this.options.log.warn({ domain: domain.name, ...id, error: message }, 'a call of a domain failed');
+  };
 
   constructor(readonly options: CoordinatorOptions) {
     this.#records = new Map(
@@ -126,7 +136,7 @@ export class Coordinator {
       }
       record.active = placed;
       record.told = snapshot.terminal;
-      if (!isSameTerminal(snapshot.terminal, record.terminal)) await this.#tellAddresses(record);
+      if (!isSameTerminal(snapshot.terminal, record.terminal)) await tellAddresses(record, this.#complain);
       this.options.log.info({ terminal, domain: to, epoch: id.epoch }, 'firewall placed');
       for (const stray of strays) this.#removeInBackground(stray);
     });
@@ -175,7 +185,7 @@ export class Coordinator {
   setTerminal(terminal: Terminal): Promise<void> {
     const record = this.record(terminal.name);
     record.terminal = terminal;
-    return this.#tellAddresses(record);
+    return tellAddresses(record, this.#complain);
   }
 
   /** Throws a HandoverError when there is no such terminal, or no firewall of it. */
@@ -253,21 +263,21 @@ export class Coordinator {
       await watch.measure('drain', async () => {
         if (!feed) {
           record.told = undefined;
-          await this.#mendAddresses(record);
+          await mendAddresses(record, this.#complain);
         }
         await from.domain
           .drain(from.id, timings.drainMs)
           .catch((error: unknown) => this.#complain(from, error));
         await this.#pause(timings.drainMs);
-        await this.#endFeed(record, feed);
-        await this.#mendAddresses(record);
+        await endFeed(record, feed, this.#complain);
+        await mendAddresses(record, this.#complain);
       });
       progress.to('retiring');
       await watch.measure('retire', () => this.#removeSurely(from));
       progress.to('done');
     } catch (error) {
       problem = messageOf(error);
-      await this.#endFeed(record, feed);
+      await endFeed(record, feed, this.#complain);
       log.error({ ...names, stage: progress.stage, error: problem }, 'handover failed');
       if (progress.stage === 'preparing' || progress.stage === 'switching') {
         await watch.measure('undo', () => this.#undo(from, to, progress));
@@ -309,42 +319,6 @@ export class Coordinator {
     }
     await this.#removeSurely(to);
     if (progress.stage === 'undoing') progress.to('undone');
-  }
-
-  async #endFeed(record: FirewallRecord, feed: Feed | undefined): Promise<void> {
-    if (!feed) return;
-    await feed.end();
-    record.feed = undefined;
-    if (feed.problem) this.#complain(feed.from, feed.problem);
-    const { terminal } = record;
-    record.told = (await feed.carried(terminal, 0)) ? terminal : undefined;
-  }
-
-  /** Changes of addresses go out one after another; the last one said counts. */
-  #tellAddresses(record: FirewallRecord): Promise<void> {
-    const told = record.addressTail.then(async () => {
-      const { active, feed, terminal } = record;
-      if (!active || (record.told && isSameTerminal(record.told, terminal))) return;
-      record.told = undefined;
-      const tell = ({ domain, id }: Placed): Promise<void> => domain.setTerminal(id, terminal);
-      if (!feed || feed.from === active) await tell(active);
-      else await tell(feed.from).catch((error: unknown) => this.#complain(feed.from, error));
-      // To the other instance it goes with all other changes, in their order.
-      const carried = feed === undefined || (await feed.carried(terminal, FOLLOW_MS));
-      if (!carried && record.active === feed.to) await tell(feed.to);
-      record.told = terminal;
-    });
-    record.addressTail = told.catch(() => {});
-    return told;
-  }
-
-  /** Tells addresses again if that has failed; what fails now is tried again with the next renewal. */
-  async #mendAddresses(record: FirewallRecord): Promise<void> {
-    try {
-      await this.#tellAddresses(record);
-    } catch (error) {
-      if (record.active) this.#complain(record.active, error);
-    }
   }
 
   /** Removes an instance; what cannot be done now is repeated in the background. */
@@ -403,7 +377,7 @@ export class Coordinator {
     const { active } = record;
     try {
       await active?.domain.activate(active.id, this.options.timings.leaseMs);
-      if (active && !record.feed) await this.#mendAddresses(record);
+      if (active && !record.feed) await mendAddresses(record, this.#complain);
     } catch (error) {
       if (!active) return;
       this.#complain(active, error);
@@ -448,11 +422,6 @@ export class Coordinator {
     return sleep(realClock, ms, this.#closing.signal).catch(() => {});
   }
 
-  #complain({ domain, id }: Placed, error: unknown): void {
-    const message = messageOf(error);
-    this.options.log.warn({ domain: domain.name, ...id, error: message }, 'a call of a domain failed');
-  }
-
   #domain(name: string): Domain {
     const domain = this.options.domains.get(name);
     if (domain) return domain;
@@ -474,10 +443,4 @@ function isGone(error: unknown): boolean {
 /** The state of a firewall that has not seen a packet. */
 function nothingYet({ terminal, policy }: FirewallRecord, epoch: Epoch): FirewallState {
   return { terminal, epoch, sequence: 0, policy, earlier: [], connections: [], counters: [] };
-}
-
-/** The state with these addresses: connections of others are over. */
-function withTerminal(state: FirewallState, terminal: Terminal): FirewallState {
-  const own = new Set([...terminal.ipv4, ...terminal.ipv6]);
-  return { ...state, terminal, connections: state.connections.filter(({ local }) => own.has(local.address)) };
 }

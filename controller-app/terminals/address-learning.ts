@@ -21,6 +21,7 @@ import {
 import type { Reason } from '../pipeline/index.js';
 import { AddressBook, type LearnRules, type Refusal } from './address-book.js';
 import { DhcpExchanges } from './dhcp-exchanges.js';
+import { InForce } from './in-force.js';
 
 /**
  * How long others have to say that a probed address is theirs. Hosts answer at once; half of what a host itself waits (RetransTimer, 1 s:
@@ -82,11 +83,7 @@ export class AddressLearning {
   readonly #options: AddressLearningOptions;
   readonly #learners: readonly (Learner | undefined)[];
   readonly #byName: ReadonlyMap<string, Learner>;
-  /** Bringing switches and firewalls in line: what runs last, and what has not begun yet, by terminal. */
-  readonly #running = new Map<string, Promise<void>>();
-  readonly #next = new Map<string, Promise<void>>();
-  /** Terminals whose addresses are not in force everywhere: tried again with the next change, and from time to time. */
-  readonly #due = new Set<string>();
+  readonly #force: InForce;
   #useTimer: Timer | undefined;
   #endTimer: Timer | undefined;
   #closed = false;
@@ -94,6 +91,15 @@ export class AddressLearning {
   constructor(options: AddressLearningOptions) {
     this.#options = options;
     this.book = new AddressBook(options.terminals);
+    const { outlet } = options;
+    this.#force = new InForce(async (name) => {
+      try {
+        await Promise.all([outlet.guard(name), outlet.firewall(this.book.present(name))]);
+      } catch (error) {
+        this.#complain(name, error);
+        throw error;
+      }
+    });
     this.#learners = options.terminals.map(({ terminal, learn }) =>
       learn.ipv4.length + learn.ipv6.length > 0 ? newLearner(terminal) : undefined,
     );
@@ -261,7 +267,7 @@ export class AddressLearning {
   async #settle(): Promise<void> {
     const { outlet, clock } = this.#options;
     for (const name of this.book.takeChanged()) {
-      this.#due.add(name);
+      this.#force.due(name);
       outlet.changed(this.book.present(name));
     }
     this.#endTimer?.close();
@@ -269,34 +275,7 @@ export class AddressLearning {
     if (!this.#closed && Number.isFinite(end)) {
       this.#endTimer = clock.after(Math.min(end - clock.monotonic(), MAX_TIMER_MS), () => this.#expire());
     }
-    // Also what was changed before and is not in force yet.
-    await Promise.all([...this.#due, ...this.#running.keys()].map((name) => this.#bring(name)));
-  }
-
-  /** One at a time for each terminal; what becomes due while one has not begun is done with it. */
-  #bring(name: string): Promise<void> {
-    const waiting = this.#next.get(name);
-    if (waiting) return waiting;
-    const { outlet } = this.#options;
-    const before = this.#running.get(name) ?? Promise.resolve();
-    const work = before
-      .catch(() => {})
-      .then(async () => {
-        this.#next.delete(name);
-        this.#running.set(name, work);
-        this.#due.delete(name);
-        await Promise.all([outlet.guard(name), outlet.firewall(this.book.present(name))]);
-      })
-      .catch((error: unknown) => {
-        this.#due.add(name);
-        this.#complain(name, error);
-        throw error;
-      })
-      .finally(() => {
-        if (this.#running.get(name) === work) this.#running.delete(name);
-      });
-    this.#next.set(name, work);
-    return work;
+    await this.#force.all();
   }
 
   #expire(): void {

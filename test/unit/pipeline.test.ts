@@ -686,6 +686,7 @@ t.test('what is rejected goes to the controller alone, through a meter', async (
   }
   const [first] = meterMods('add');
   t.equal(first?.type, 'unknown');
+});
 
 t.test('what a terminal may learn: its guard tells the controller, and lets nothing more pass', async (t) => {
   const learning = {
