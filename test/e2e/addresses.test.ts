@@ -9,6 +9,7 @@ import { linkLocalOf } from '../../shared/firewall/terminal.js';
 import { fatesFromNow } from '../harness/fates-from-now.js';
 import {
   autoconfigure,
+  type Client,
   frames,
   ignoreRouters,
   kernelAddresses,
@@ -151,9 +152,9 @@ await paguro.attach('alice', 'h1', 'sdn-1');
 t.same(missing, [], 'control: without a firewall every forbidden frame arrives');
 
 await t.test('control: without "learn" a lease and an announced address are of no use', async (t) => {
-  const dhcp = await startDhcpClient(h1, paguro.folder, '00c0');
-  const lease = await dhcp.bound();
-  await dhcp.close();
+  const client = await startDhcpClient(h1, paguro.folder, '00c0');
+  const lease = await client.bound();
+  await client.close();
   t.notOk(await passes(lease), `${lease}, which the server has given`);
   await h1.exec('ip', ['address', 'del', `${lease}/24`, 'dev', h1.interface]);
   await wire.rig.injectors.terminal.send([probe('fd00::c0')]);
@@ -171,12 +172,18 @@ await t.test('what nobody gave the terminal does not pass', async (t) => {
   t.same(await learnt(), []);
 });
 
-const dhcp = await startDhcpClient(h1, paguro.folder);
-t.teardown(() => dhcp.close());
+function fail(why: string): never {
+  throw new Error(why);
+}
+
+let started: Client | undefined;
+t.teardown(() => started?.close());
+const dhcp = (): Client => started ?? fail('there is no DHCP client');
 let lease = '';
 
 await t.test('a DHCP lease: its first packets pass', async (t) => {
-  lease = await dhcp.bound();
+  started = await startDhcpClient(h1, paguro.folder);
+  lease = await dhcp().bound();
   await opens(t, [lease]);
   const { until = 0 } = (await has(lease, 'dhcp')) ?? {};
   t.ok(until > Date.now() + 3_000_000 && until < Date.now() + 3_700_000, 'for as long as the server said');
@@ -257,9 +264,9 @@ await t.test('it goes to the edge: all live, and more is learnt there', async (t
   await opens(t, atTheEdge);
   await has(second, 'dhcp');
   await has('fd00::ed9e', 'slaac');
-  dhcp.signal('SIGUSR1');
+  dhcp().signal('SIGUSR1');
   await waitFor('the first lease is renewed', async () =>
-    (await dhcp.events()).some((line) => line === `renew ${lease}`),
+    (await dhcp().events()).some((line) => line === `renew ${lease}`),
   );
   await allAlive(t);
 });
@@ -285,9 +292,9 @@ await t.test('it comes back, and announces an address while its firewall moves',
   );
   await opens(t, ['fd00::404']);
   // Its firewall is in s1 now, and it is not.
-  const renewals = async () => (await dhcp.events()).filter((line) => line === `renew ${lease}`).length;
+  const renewals = async () => (await dhcp().events()).filter((line) => line === `renew ${lease}`).length;
   const before = await renewals();
-  dhcp.signal('SIGUSR1');
+  dhcp().signal('SIGUSR1');
   await waitFor('the lease is renewed', async () => (await renewals()) > before);
   await has(lease, 'dhcp');
   await paguro.move('h1', 's1');
@@ -311,7 +318,7 @@ await t.test('a hundred announced addresses are bounded', async (t) => {
 
 await t.test('a lease that is given back is gone', async (t) => {
   t.ok(await passes(lease), 'control: it passes');
-  dhcp.signal('SIGUSR2');
+  dhcp().signal('SIGUSR2');
   await waitFor(`${lease} is gone`, async () => {
     const { terminal } = await paguro.api.state('alice');
     return !terminal.ipv4.includes(lease) && !(await learnt()).some((one) => one.address === lease);
