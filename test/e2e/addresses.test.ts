@@ -152,9 +152,10 @@ await paguro.attach('alice', 'h1', 'sdn-1');
 t.same(missing, [], 'control: without a firewall every forbidden frame arrives');
 
 await t.test('control: without "learn" a lease and an announced address are of no use', async (t) => {
-  const client = await startDhcpClient(h1, paguro.folder, '00c0');
-  const lease = await client.bound();
+  const client = await startDhcpClient(h1, paguro.folder, { peer: h2.ipv4, id: '00c0' });
+  const { address: lease, answered } = await client.bound();
   await client.close();
+  t.notOk(answered, 'the first packet from the lease');
   t.notOk(await passes(lease), `${lease}, which the server has given`);
   await h1.exec('ip', ['address', 'del', `${lease}/24`, 'dev', h1.interface]);
   await wire.rig.injectors.terminal.send([probe('fd00::c0')]);
@@ -182,8 +183,10 @@ const dhcp = (): Client => started ?? fail('there is no DHCP client');
 let lease = '';
 
 await t.test('a DHCP lease: its first packets pass', async (t) => {
-  started = await startDhcpClient(h1, paguro.folder);
-  lease = await dhcp().bound();
+  started = await startDhcpClient(h1, paguro.folder, { peer: h2.ipv4 });
+  const bound = await dhcp().bound();
+  lease = bound.address;
+  t.ok(bound.answered, 'the very first');
   await opens(t, [lease]);
   const { until = 0 } = (await has(lease, 'dhcp')) ?? {};
   t.ok(until > Date.now() + 3_000_000 && until < Date.now() + 3_700_000, 'for as long as the server said');
@@ -252,9 +255,10 @@ await t.test('it goes to the edge: all live, and more is learnt there', async (t
   await paguro.settled('alice', 'edge-1');
   await allAlive(t);
   await nothingForged(t);
-  const other = await startDhcpClient(h1, paguro.folder, '00ed9e');
+  const other = await startDhcpClient(h1, paguro.folder, { peer: h2.ipv4, id: '00ed9e' });
   t.teardown(() => other.close());
-  const second = await other.bound();
+  const { address: second, answered } = await other.bound();
+  t.ok(answered, 'the first packet from another lease');
   t.not(second, lease);
   await h1.exec('ip', ['-6', 'address', 'add', 'fd00::ed9e/64', 'dev', h1.interface]);
   await waitFor('the kernel uses it', async () =>

@@ -71,21 +71,35 @@ export async function startAddressServer(
 }
 
 export interface Client extends Running {
-  /** What has happened so far: `bound 10.0.0.100`, `renew 10.0.0.100`, `deconfig`. */
+  /** What has happened so far: `bound 10.0.0.100`, `renew 10.0.0.100`, `deconfig `. */
   events(): Promise<readonly string[]>;
-  /** The address of the `seen`-th lease. */
-  bound(seen?: number): Promise<string>;
+  /** The address of the first lease, and whether the very first packet from it was answered. */
+  bound(): Promise<{ readonly address: string; readonly answered: boolean }>;
 }
 
+/** In the moment in which the client has an address it sends one packet from it, once. */
 const SCRIPT = `#!/bin/sh
-case "$1" in
-  bound) ip addr replace "$ip/24" dev "$interface" ;;
-esac
 echo "$1 $ip" >> "$PAGURO_EVENTS"
+if [ "$1" = bound ]; then
+  ip addr replace "$ip/24" dev "$interface"
+  ping -q -c 1 -W 2 -I "$ip" "$PAGURO_PEER" > /dev/null && result=answered || result=unanswered
+  echo "$result $ip" >> "$PAGURO_EVENTS"
+fi
 `;
 
-/** BusyBox's DHCP client in a host. SIGUSR1 renews its lease, SIGUSR2 gives it back. `id` (hexadecimal) asks in another name than its MAC. */
-export async function startDhcpClient(host: Host, folder: string, id?: string): Promise<Client> {
+export interface ClientOptions {
+  /** Whom the first packet from a new address asks for an answer: an IPv4 address. */
+  readonly peer: string;
+  /** Hexadecimal: asks in another name than its MAC. */
+  readonly id?: string;
+}
+
+/** BusyBox's DHCP client in a host. SIGUSR1 renews its lease, SIGUSR2 gives it back. */
+export async function startDhcpClient(
+  host: Host,
+  folder: string,
+  { peer, id }: ClientOptions,
+): Promise<Client> {
   const [script, events] = [join(folder, 'dhcp-script'), join(folder, `dhcp-events-${id ?? 'mac'}`)];
   await writeFile(script, SCRIPT);
   await chmod(script, 0o755);
@@ -93,7 +107,7 @@ export async function startDhcpClient(host: Host, folder: string, id?: string): 
   const args = ['udhcpc', '-f', '-i', host.interface, '-s', script, '-t', '20', '-T', '1', '-A', '1'];
   const child = host.spawn('busybox', [...args, ...(id === undefined ? [] : ['-C', '-x', `0x3d:${id}`])], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, PAGURO_EVENTS: events },
+    env: { ...process.env, PAGURO_EVENTS: events, PAGURO_PEER: peer },
   });
   const client = running(child);
   const read = async (): Promise<string[]> => (await readFile(events, 'utf8')).split('\n').filter(Boolean);
@@ -101,10 +115,14 @@ export async function startDhcpClient(host: Host, folder: string, id?: string): 
     signal: client.signal,
     close: client.close,
     events: read,
-    bound: (seen = 0) =>
+    bound: () =>
       waitFor(
         'a DHCP lease',
-        async () => (await read()).filter((line) => line.startsWith('bound '))[seen]?.slice('bound '.length),
+        async () => {
+          const [, result, address = ''] =
+            /^(answered|unanswered) (.*)$/m.exec((await read()).join('\n')) ?? [];
+          return result !== undefined && { address, answered: result === 'answered' };
+        },
         { timeoutMs: 20_000, intervalMs: 20 },
       ),
   };

@@ -4,6 +4,7 @@
 export {
   autoconfigure,
   type Client,
+  type ClientOptions,
   ignoreRouters,
   type KernelAddress,
   kernelAddresses,
