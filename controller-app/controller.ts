@@ -23,7 +23,7 @@ import { Placement } from './placement.js';
 import { loadPlugins } from './plugins.js';
 import { Service } from './service.js';
 import { Topology } from './steering/topology.js';
-import { OpenFlowListener } from './switch/index.js';
+import { OpenFlowListener, refusalLog } from './switch/index.js';
 import { TransferCounts } from './transfers.js';
 
 export interface Controller {
@@ -183,21 +183,19 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
   lifetime.own('http', await startHttp(service, config.http, log));
   const listener = lifetime.own(
     'openflow',
-    new OpenFlowListener({ ...config.openflow, requestTimeoutMs: config.timings.callMs }),
+    new OpenFlowListener({
+      ...config.openflow,
+      requestTimeoutMs: config.timings.callMs,
+      accepts: (dpid) => topology.switches.includes(dpid),
+    }),
   );
-  listener.on('refused', (error, peer) => log.warn({ peer, error: error.message }, 'not a switch of ours'));
+  const refusals = lifetime.own('refusals', refusalLog(log, clock));
+  listener.on('refused', (error, peer) => refusals.note(error, peer));
   listener.on('switch', (sw) => {
-    if (!topology.switches.includes(sw.dpid)) {
-      log.warn({ dpid: sw.dpid }, 'a switch that is not in the configuration: add it under switches');
-      sw.close();
-      return;
-    }
+    // The core has said why, and hung up, when that fails.
     core.adopt(sw).then(
       () => placement.reconsider(),
-      (error: unknown) => {
-        log.error({ dpid: sw.dpid, error }, 'the pipeline could not be put in place: hung up');
-        sw.close();
-      },
+      () => {},
     );
   });
   await listener.listen();

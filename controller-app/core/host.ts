@@ -3,22 +3,37 @@
  * plugin they belong to. It touches flows with our own cookies only: another controller's rules stay.
  */
 import type { Dpid } from '../../shared/domain/domain.js';
+import { type Clock, realClock } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
-import type { Flow } from '../openflow/index.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
+import { Seldom } from '../../shared/runtime/seldom.js';
+import type { Flow, FlowRemovedMessage, PacketInMessage } from '../openflow/index.js';
 import type { Switch } from '../switch/index.js';
+import { cookieClass, readCookie } from './cookies.js';
 import { type Plugin, type PluginHost, type Rule, STAGES, type Stage } from './plugin.js';
-import { cookieClass, OUR_COOKIES, RuleSet, readCookie, toFlow } from './rule-set.js';
+import { toFlow } from './rule-set.js';
+import { SwitchRules } from './switch-rules.js';
 
-/** A bundle is split no further: this many flow mods of one switch are the most that a plugin may state. */
-const MAX_RULES_PER_SWITCH = 200_000;
-const BUNDLE_TIMEOUT_MS = 20_000;
+/**
+ * With so many changes of a plugin waiting for a switch, the plugin gets no packets of that switch: it would answer them with more. Packets may
+ * be lost, rules may not.
+ */
+const MAX_CHANGES_FOR_PACKETS = 1_024;
+
+/** Notes of one kind about one switch that are written before they are only counted for a while. */
+const NOTES_AT_ONCE = 10;
 
 interface SwitchState {
-  readonly rules: RuleSet;
+  readonly rules: SwitchRules;
   /** Connected, with its pipeline in place. */
   live: Switch | undefined;
-  /** The end of the queue: changes of one switch go out one after another. */
-  tail: Promise<void>;
+}
+
+/** For the log. */
+interface Note {
+  readonly level: 'info' | 'warn' | 'error';
+  readonly context: Readonly<Record<string, unknown>>;
+  readonly words: string;
 }
 
 interface Owned {
@@ -31,11 +46,17 @@ export class Core {
   readonly #tables: readonly { name: string; stage: Stage; plugin: Owned }[];
   readonly #switches = new Map<Dpid, SwitchState>();
   readonly #log: Log;
+  readonly #notes: Seldom<Note>;
   #closed = false;
 
   /** Throws when two plugins or two tables have the same name. */
-  constructor(plugins: readonly Plugin[], log: Log) {
+  constructor(plugins: readonly Plugin[], log: Log, clock: Clock = realClock) {
     this.#log = log;
+    this.#notes = new Seldom({
+      clock,
+      burst: NOTES_AT_ONCE,
+      say: ({ level, context, words }, more) => log[level](more > 0 ? { ...context, more } : context, words),
+    });
     this.#plugins = plugins.map((plugin, index) => ({ plugin, number: index + 1 }));
     const names = plugins.flatMap((plugin) => [
       plugin.name,
@@ -70,57 +91,78 @@ export class Core {
     return this.#switches.get(dpid)?.live;
   }
 
-  /** Takes a switch that has just connected into the core's care; settles when its pipeline is in place. */
+  /**
+   * Takes a switch that has just connected into the core's care; settles when its pipeline is in place. Fails when it goes before that,
+   * and when it can't be brought to what it should have: it is then hung up, and the log says why.
+   */
   async adopt(sw: Switch): Promise<void> {
-    const state = this.#state(sw.dpid);
+    const { dpid } = sw;
+    const state = this.#state(dpid);
     state.live = undefined;
     sw.on('close', (reason) => {
-      if (state.live !== sw) return;
-      state.live = undefined;
-      this.#log.warn({ dpid: sw.dpid, reason: reason?.message }, 'switch gone');
-      for (const { plugin } of this.#plugins) plugin.switchDown?.(sw.dpid);
+      state.rules.disconnect(sw, reason ?? new Error(`switch ${dpid} was disconnected`));
+      if (state.live === sw) state.live = undefined;
+      this.#say('warn', { dpid, reason: reason?.message }, 'switch gone');
+      this.#tell('switchDown', ({ plugin }) => plugin.switchDown?.(dpid));
     });
-    sw.on('error', (error) => this.#log.warn({ dpid: sw.dpid, error: error.message }, 'error from switch'));
+    sw.on('error', (error) => this.#say('warn', { dpid, error: error.message }, 'error from switch'));
     sw.on('packetIn', (message) => this.#packetIn(sw, message));
-    sw.on('flowRemoved', (message) => {
-      const cookie = readCookie(message.cookie);
-      this.#plugins[(cookie?.plugin ?? 0) - 1]?.plugin.flowRemoved?.(sw, message);
-    });
-    sw.on('portStatus', (port, reason) => {
-      for (const { plugin } of this.#plugins) plugin.portChange?.(sw, port, reason);
-    });
-    for (const { plugin } of this.#plugins) plugin.switchUp?.(sw);
-    await this.#enqueue(state, async () => {
-      const actual = await sw.flowStats(OUR_COOKIES);
-      await sw.bundle(state.rules.reconcile(actual), { timeoutMs: BUNDLE_TIMEOUT_MS });
-      if (!sw.closed) state.live = sw;
-      this.#log.info({ dpid: sw.dpid, rules: state.rules.size, found: actual.length }, 'switch ready');
-    });
+    sw.on('flowRemoved', (message) => this.#flowRemoved(sw, message));
+    sw.on('portStatus', (port, reason) =>
+      this.#tell('portChange', ({ plugin }) => plugin.portChange?.(sw, port, reason)),
+    );
+    try {
+      // One that fails has not stated what must be there: without it the others' rules may let too much pass.
+      for (const { plugin } of this.#plugins) plugin.switchUp?.(sw);
+      const reconciled = await state.rules.connect(sw);
+      if (sw.closed) return;
+      state.live = sw;
+      this.#say('info', { dpid, ...reconciled }, 'switch ready');
+    } catch (cause) {
+      this.#say(
+        'error',
+        { dpid, error: messageOf(cause) },
+        'the pipeline could not be put in place: hung up',
+      );
+      sw.close(cause instanceof Error ? cause : undefined);
+      throw cause;
+    }
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     for (const { plugin } of [...this.#plugins].reverse()) await plugin.close?.();
+    this.#notes.close();
   }
 
   #state(dpid: Dpid): SwitchState {
     let state = this.#switches.get(dpid);
     if (!state) {
-      state = { rules: new RuleSet(), live: undefined, tail: Promise.resolve() };
+      state = { rules: new SwitchRules(), live: undefined };
       this.#switches.set(dpid, state);
     }
     return state;
   }
 
-  #enqueue(state: SwitchState, task: () => Promise<void>): Promise<void> {
-    const done = state.tail.then(task);
-    state.tail = done.catch(() => {});
-    return done;
+  /** Into the log, but a switch that makes the same thing happen again and again does not fill it. */
+  #say(level: Note['level'], context: Note['context'], words: string): void {
+    this.#notes.note(`${words} ${context.dpid ?? context.plugin}`, { level, context, words });
+  }
+
+  /** A plugin that fails on an event harms nobody else. */
+  #tell(event: string, call: (owned: Owned) => void, plugins = this.#plugins): void {
+    for (const owned of plugins) {
+      try {
+        call(owned);
+      } catch (error) {
+        const context = { plugin: owned.plugin.name, event, error: messageOf(error) };
+        this.#say('error', context, 'a plugin failed on an event');
+      }
+    }
   }
 
   #setGroups(owned: Owned, dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void> {
-    const state = this.#state(dpid);
     const flows = new Map<string, Flow[]>();
     for (const [group, rules] of groups) {
       flows.set(
@@ -128,17 +170,7 @@ export class Core {
         rules.map((rule) => toFlow(rule, owned.number, this.#ownTable(owned, rule.table))),
       );
     }
-    return this.#enqueue(state, async () => {
-      const { mods, commit } = state.rules.plan(flows);
-      if (state.rules.size + mods.length > MAX_RULES_PER_SWITCH) {
-        throw new Error(
-          `more than ${MAX_RULES_PER_SWITCH} rules for switch ${dpid}: use fewer policy rules or terminals`,
-        );
-      }
-      const sw = state.live;
-      if (sw && mods.length > 0) await sw.bundle(mods, { timeoutMs: BUNDLE_TIMEOUT_MS });
-      commit();
-    });
+    return this.#state(dpid).rules.change(owned.plugin.name, flows);
   }
 
   #ownTable(owned: Owned, name: string): number {
@@ -154,16 +186,29 @@ export class Core {
     return number;
   }
 
-  #packetIn(sw: Switch, message: Parameters<NonNullable<Plugin['packetIn']>>[0]['message']): void {
+  #packetIn(sw: Switch, message: PacketInMessage): void {
     const cookie = readCookie(message.cookie);
     const owned = cookie && this.#plugins[cookie.plugin - 1];
     const table = this.#tables[message.tableId];
-    if (!cookie || !owned || !table) return;
-    try {
-      owned.plugin.packetIn?.({ switch: sw, table: table.name, cookie: cookie.own, message });
-    } catch (error) {
-      this.#log.error({ plugin: owned.plugin.name, error }, 'a plugin failed on a packet');
+    if (!cookie || !owned?.plugin.packetIn || !table) return;
+    const { name } = owned.plugin;
+    if (this.#state(sw.dpid).rules.waiting(name) >= MAX_CHANGES_FOR_PACKETS) {
+      this.#say(
+        'warn',
+        { dpid: sw.dpid, plugin: name },
+        'a plugin is behind with its rules: packets dropped',
+      );
+      return;
     }
+    const event = { switch: sw, table: table.name, cookie: cookie.own, message };
+    this.#tell('packetIn', ({ plugin }) => plugin.packetIn?.(event), [owned]);
+  }
+
+  #flowRemoved(sw: Switch, message: FlowRemovedMessage): void {
+    const owned = this.#plugins[(readCookie(message.cookie)?.plugin ?? 0) - 1];
+    if (!owned) return;
+    this.#state(sw.dpid).rules.removed(message);
+    this.#tell('flowRemoved', ({ plugin }) => plugin.flowRemoved?.(sw, message), [owned]);
   }
 
   #hostFor(owned: Owned): PluginHost {

@@ -1,139 +1,114 @@
 /**
- * The rules a switch should have, by plugin and group, and the flow mods that lead from one set to another. Pure.
+ * The rules that one switch should have: groups by name, and in each its flows. Pure.
  */
-import { type Flow, type FlowMod, type Match, matchKey } from '../openflow/index.js';
+import type { Flow } from '../openflow/index.js';
+import { OFPFF } from '../openflow/index.js';
+import { cookieClass } from './cookies.js';
+import { describeFlow, flowContent, flowKey } from './flow-identity.js';
 import type { Rule } from './plugin.js';
 
-/** The top 16 bits of every cookie of ours ("PG"); the next 16 are the plugin's number, the low 32 its own. */
-const COOKIE_MARK = 0x5047n;
-/** All cookies of all our plugins: what a reconciliation may touch. */
-export const OUR_COOKIES = { cookie: COOKIE_MARK << 48n, cookieMask: 0xffffn << 48n } as const;
-
-export function cookieClass(plugin: number): { cookie: bigint; cookieMask: bigint } {
-  return { cookie: (COOKIE_MARK << 48n) | (BigInt(plugin) << 32n), cookieMask: 0xffff_ffffn << 32n };
-}
-
-/** The plugin's number and own bits, or nothing when the cookie is not one of ours. */
-export function readCookie(cookie: bigint): { plugin: number; own: number } | undefined {
-  if (cookie >> 48n !== COOKIE_MARK) return undefined;
-  return { plugin: Number((cookie >> 32n) & 0xffffn), own: Number(cookie & 0xffff_ffffn) };
-}
-
-const canonical = (_key: string, value: unknown): unknown =>
-  typeof value === 'bigint'
-    ? `${value}n`
-    : value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Uint8Array)
-      ? Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : value;
-
 /**
- * What makes two flows one flow to a switch (OpenFlow 1.3.5, 6.4): table, priority and match. The key is not for people. Throws an
- * `OpenFlowEncodeError` for a match that cannot be sent.
+ * A rule as it goes to the switch. The end of one with a time-out is told by the switch: other rules end only when somebody removes them, and 20,000
+ * messages about our own removals would help nobody.
  */
-export function flowKey(flow: { table: number; priority: number; match: Match }): string {
-  return `${flow.table} ${flow.priority} ${matchKey(flow.match)}`;
-}
-
-function describe(flow: Flow): string {
-  return `table ${flow.table}, priority ${flow.priority}, match ${JSON.stringify(flow.match, canonical)}`;
-}
-
-function flowContent(flow: Flow): string {
-  return JSON.stringify(
-    [flow.cookie, flow.instructions, flow.idleTimeout ?? 0, flow.hardTimeout ?? 0],
-    canonical,
-  );
-}
-
 export function toFlow(rule: Rule, plugin: number, table: number): Flow {
+  const { priority, match, instructions, cookie = 0, idleTimeout = 0, hardTimeout = 0 } = rule;
   return {
     table,
-    priority: rule.priority,
-    cookie: cookieClass(plugin).cookie | BigInt(rule.cookie ?? 0),
-    match: rule.match,
-    instructions: rule.instructions,
-    ...(rule.idleTimeout === undefined ? {} : { idleTimeout: rule.idleTimeout }),
-    ...(rule.hardTimeout === undefined ? {} : { hardTimeout: rule.hardTimeout }),
+    priority,
+    cookie: cookieClass(plugin).cookie | BigInt(cookie),
+    match,
+    instructions,
+    ...(idleTimeout > 0 ? { idleTimeout } : {}),
+    ...(hardTimeout > 0 ? { hardTimeout } : {}),
+    ...(idleTimeout > 0 || hardTimeout > 0 ? { flags: OFPFF.SEND_FLOW_REM } : {}),
   };
 }
 
-/** The rules of one switch: `name` of a group → its flows by key. */
+/** True of a rule that the switch ends by itself. */
+export function endsByItself(flow: Flow): boolean {
+  return (flow.idleTimeout ?? 0) > 0 || (flow.hardTimeout ?? 0) > 0;
+}
+
+/** A flow with what it is known and compared by. */
+export interface Stated {
+  readonly key: string;
+  readonly content: string;
+  readonly flow: Flow;
+  readonly group: string;
+}
+
+/** What a change of groups means, and how to make it so. */
+export interface Plan {
+  /** Rules that are stated no more. */
+  readonly leaving: readonly Stated[];
+  /** Rules of the groups as they will be, also those that stay as they are. */
+  readonly stating: readonly Stated[];
+  /** How many rules there will be. */
+  readonly size: number;
+  commit(): void;
+}
+
 export class RuleSet {
-  readonly #groups = new Map<string, ReadonlyMap<string, Flow>>();
-  readonly #owner = new Map<string, string>();
+  readonly #groups = new Map<string, Map<string, Stated>>();
+  readonly #rules = new Map<string, Stated>();
 
   get size(): number {
-    return this.#owner.size;
+    return this.#rules.size;
   }
 
-  flows(): Flow[] {
-    return [...this.#groups.values()].flatMap((flows) => [...flows.values()]);
+  get(key: string): Stated | undefined {
+    return this.#rules.get(key);
   }
 
-  has(key: string): boolean {
-    return this.#owner.has(key);
+  values(): Iterable<Stated> {
+    return this.#rules.values();
   }
 
   /**
-   * The flow mods that bring a switch from the present groups to these, and a function that makes them the present ones.
-   * Removals come first: a rule may move from one group to another. Throws when two groups state the same rule.
+   * From the present groups to these; an empty one goes. A rule may move from one of them to another. Throws when two groups state the
+   * same rule, and an `OpenFlowEncodeError` for one that can't be sent.
    */
-  plan(groups: ReadonlyMap<string, readonly Flow[]>): { mods: FlowMod[]; commit: () => void } {
-    const removed = new Map<string, Flow>();
-    const added = new Map<string, { flow: Flow; group: string }>();
-    const next = new Map<string, Map<string, Flow>>();
+  plan(groups: ReadonlyMap<string, readonly Flow[]>): Plan {
+    const stating = new Map<string, Stated>();
+    const next = new Map<string, Map<string, Stated>>();
     for (const [group, flows] of groups) {
-      for (const [key, flow] of this.#groups.get(group) ?? []) removed.set(key, flow);
-      const byKey = new Map<string, Flow>();
+      const byKey = new Map<string, Stated>();
       for (const flow of flows) {
-        const key = flowKey(flow);
-        const owner = this.#owner.get(key);
+        const stated = { key: flowKey(flow), content: flowContent(flow), flow, group };
+        const owner = this.#rules.get(stated.key)?.group;
         const rival =
-          added.get(key)?.group ?? (owner !== undefined && !groups.has(owner) ? owner : undefined);
+          stating.get(stated.key)?.group ?? (owner !== undefined && !groups.has(owner) ? owner : undefined);
         if (rival !== undefined)
-          throw new Error(`the groups ${rival} and ${group} state the same rule: ${describe(flow)}`);
-        byKey.set(key, flow);
-        added.set(key, { flow, group });
+          throw new Error(`the groups ${rival} and ${group} state the same rule: ${describeFlow(flow)}`);
+        byKey.set(stated.key, stated);
+        stating.set(stated.key, stated);
       }
       next.set(group, byKey);
     }
-    const mods: FlowMod[] = [];
-    for (const [key, flow] of removed) if (!added.has(key)) mods.push(deletion(flow));
-    for (const [key, { flow }] of added) {
-      const before = removed.get(key);
-      if (!before || flowContent(before) !== flowContent(flow)) mods.push(addition(flow));
-    }
+    const leaving: Stated[] = [];
+    let present = 0;
+    for (const group of groups.keys())
+      for (const stated of this.#groups.get(group)?.values() ?? []) {
+        present++;
+        if (!stating.has(stated.key)) leaving.push(stated);
+      }
     const commit = (): void => {
-      for (const key of removed.keys()) this.#owner.delete(key);
+      for (const { key } of leaving) this.#rules.delete(key);
       for (const [group, flows] of next) {
         if (flows.size === 0) this.#groups.delete(group);
         else this.#groups.set(group, flows);
-        for (const key of flows.keys()) this.#owner.set(key, group);
       }
+      for (const [key, stated] of stating) this.#rules.set(key, stated);
     };
-    return { mods, commit };
+    return { leaving, stating: [...stating.values()], size: this.size - present + stating.size, commit };
   }
 
-  /**
-   * What a switch that has `actual` of our flows needs: strangers out, everything of ours (again) in. Adding a flow that is there keeps
-   * its counters (OpenFlow 1.3.5, 6.4: they are reset only with OFPFF_RESET_COUNTS).
-   */
-  reconcile(actual: readonly Flow[]): FlowMod[] {
-    return [
-      ...actual.filter((flow) => !this.has(flowKey(flow))).map(deletion),
-      ...this.flows().map(addition),
-    ];
+  /** States a rule no more that has ended by itself. */
+  forget({ key, group }: Stated): void {
+    this.#rules.delete(key);
+    const others = this.#groups.get(group);
+    others?.delete(key);
+    if (others?.size === 0) this.#groups.delete(group);
   }
 }
-
-const addition = (flow: Flow): FlowMod => ({ ...flow, type: 'flow_mod', command: 'add' });
-const deletion = (flow: Flow): FlowMod => ({
-  type: 'flow_mod',
-  command: 'delete_strict',
-  table: flow.table,
-  priority: flow.priority,
-  cookie: flow.cookie,
-  cookieMask: (1n << 64n) - 1n,
-  match: flow.match,
-  instructions: [],
-});

@@ -17,7 +17,7 @@ import {
   OpenFlowEncodeError,
 } from '../openflow/index.js';
 import type { Connection } from './connection.js';
-import { BundleError, type BundleFailure, OpenFlowError, SwitchError } from './errors.js';
+import { BundleError, type BundleFailure, MAX_NAMED_FAILURES, OpenFlowError, SwitchError } from './errors.js';
 import { only } from './replies.js';
 
 const FLAGS = OFPBF.ATOMIC | OFPBF.ORDERED;
@@ -30,18 +30,31 @@ export async function sendBundle(
   timeoutMs: number,
 ): Promise<void> {
   const failures: BundleFailure[] = [];
-  const unwatch: (() => void)[] = [];
+  const fail = (index: number, error: BundleFailure['error']): void => {
+    const mod = mods[index];
+    if (mod && failures.length < MAX_NAMED_FAILURES) failures.push({ index, mod, error });
+  };
   const control = (kind: MessageOf<'bundle_control'>['control']): Promise<unknown> =>
     connection.request(
       { type: 'bundle_control', bundle, control: kind, flags: FLAGS },
       only('bundle_control'),
-      timeoutMs,
+      {
+        timeoutMs,
+      },
     );
+  const watch = connection.requests.watch(
+    mods.length,
+    (place) => mods[place]?.type ?? 'bundle_add',
+    (error, place) => fail(place, error),
+  );
+  let written = 0;
   function* adds(): Iterable<{ message: Message; xid: number }> {
-    for (const [index, mod] of mods.entries()) {
-      const xid = connection.requests.nextXid();
-      unwatch.push(connection.requests.watch(xid, mod.type, (error) => failures.push({ index, mod, error })));
-      yield { message: { type: 'bundle_add', bundle, flags: FLAGS, message: mod as BundledMessage }, xid };
+    for (const mod of mods) {
+      yield {
+        message: { type: 'bundle_add', bundle, flags: FLAGS, message: mod as BundledMessage },
+        xid: watch.first + written,
+      };
+      written++;
     }
   }
   let committing = false;
@@ -55,14 +68,12 @@ export async function sendBundle(
   } catch (cause) {
     // Cut off, or no answer to the commit: it may have been done.
     if (connection.closed || (committing && !(cause instanceof OpenFlowError))) throw cause;
-    const index = unwatch.length - 1;
-    const mod = mods[index];
-    if (cause instanceof OpenFlowEncodeError && mod) failures.push({ index, mod, error: cause });
+    if (cause instanceof OpenFlowEncodeError) fail(written, cause);
     // After a refused commit the switch has forgotten the bundle by itself.
     const discarded = committing ? undefined : control('discard_request').catch(() => {});
     if (!(cause instanceof SwitchError)) await discarded;
     throw new BundleError(failures, mods.length, { cause });
   } finally {
-    for (const end of unwatch) end();
+    watch.end();
   }
 }

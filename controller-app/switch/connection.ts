@@ -1,46 +1,57 @@
 /**
  * One socket that speaks OpenFlow 1.3: frames and values, requests and replies, signs of life, bounds. It knows nothing of what a switch is.
  *
- * Whoever makes it owns it. It ends when `close` is called, when the socket does, when the peer is silent for too long, reads too slowly
- * or breaks the protocol; always with one call of `onClose`, and with everything that waits settled before.
+ * Whoever makes it owns it. It ends when `close` is called, when the socket does, when the peer does not answer for too long, reads too
+ * slowly or breaks the protocol; always with one call of `onClose`, and with everything that waits settled before.
  */
 import type { Socket } from 'node:net';
 import type { Timer } from '../../shared/runtime/clock.js';
-import {
-  decodeMessage,
-  encodeMessage,
-  Framer,
-  type Message,
-  OpenFlowDecodeError,
-} from '../openflow/index.js';
+import { Framer, type Message, OpenFlowDecodeError } from '../openflow/index.js';
+import { answerTo, badRequest, framesOf, fromBytes, OFPBRC, type Received, toBytes } from './codec.js';
 import { SwitchError } from './errors.js';
+import { farewell } from './farewell.js';
 import type { Bounds } from './options.js';
-import { Requests, type Take } from './requests.js';
+import { only } from './replies.js';
+import { type Patience, Requests, type Take } from './requests.js';
+import { isForSwitchesOnly, isReply } from './senders.js';
+import { afterOthers, type Turns } from './turns.js';
 
 export interface ConnectionHandler {
-  /** A message that answers no request. `version` is the one in its header. */
-  onMessage(message: Message, xid: number, version: number): void;
+  /** A message that answers no request. */
+  onMessage(received: Received): void;
   /** Once. Undefined when it was closed here without a reason. */
   onClose(reason: Error | undefined): void;
 }
 
-/** Bytes waiting to go out from which on bulk writers wait. */
-const DRAIN_ABOVE_BYTES = 2 ** 20;
+/** Messages that are written down in bulk before everybody else has a turn. */
+const BULK_MESSAGES = 256;
+const NOTHING = Buffer.alloc(0);
 
 export class Connection {
   readonly requests: Requests;
+  /** `address:port` of the peer; its address alone. */
+  readonly peer: string;
+  readonly address: string;
   private readonly framer = new Framer();
+  /** What has been read and not been looked at. */
+  private frames: Iterator<Uint8Array> | undefined;
   private readonly drained = new Set<() => void>();
   private echoTimer: Timer;
-  /** Echo intervals in a row without a byte from the peer. */
-  private silentIntervals = 0;
+  /** The number of our echo request that is not answered yet. */
+  private echo: number | undefined;
+  /** Intervals since the peer last answered anything while an answer was due. */
+  private unanswered = 0;
+  private trusted = false;
   private isClosed = false;
 
   constructor(
     private readonly socket: Socket,
     private readonly bounds: Bounds,
+    private turns: Turns,
     private readonly handler: ConnectionHandler,
   ) {
+    this.address = socket.remoteAddress ?? '?';
+    this.peer = `${this.address}:${socket.remotePort ?? '?'}`;
     this.requests = new Requests(bounds.clock, bounds.maxRequests);
     this.echoTimer = bounds.clock.after(bounds.echoIntervalMs, () => this.checkLife());
     socket.setNoDelay(true);
@@ -49,40 +60,51 @@ export class Connection {
     socket.on('error', (cause) =>
       this.close(new SwitchError('closed', `the switch's connection failed: ${cause.message}`, { cause })),
     );
-    socket.on('close', () => this.close(new SwitchError('closed', 'the switch closed its connection')));
+    const onEnd = (): void =>
+      this.close(new SwitchError('closed', `the switch closed its connection${this.unfinished()}`));
+    socket.on('end', onEnd);
+    socket.on('close', onEnd);
   }
 
   get closed(): boolean {
     return this.isClosed;
   }
 
-  /** `address:port` of the peer. */
-  get peer(): string {
-    return `${this.socket.remoteAddress ?? '?'}:${this.socket.remotePort ?? '?'}`;
+  /** True when it has owed an answer for an interval: what it seems to be may be dead. */
+  get doubtful(): boolean {
+    return this.unanswered > 0;
+  }
+
+  /** It belongs to a switch that is known here: from now on it is read in turns of its own, and more may wait for it. */
+  trust(turns: Turns): void {
+    this.turns = turns;
+    this.trusted = true;
   }
 
   /** Throws SwitchError `closed`; closes the connection when too much waits to go out. */
   send(message: Message, xid = this.requests.nextXid()): void {
     if (this.isClosed) throw new SwitchError('closed', 'the switch is not connected any more');
-    this.socket.write(encodeMessage(message, xid));
-    if (this.socket.writableLength > this.bounds.maxBufferedBytes)
-      this.close(
-        new SwitchError(
-          'backpressure',
-          `the switch does not read: ${this.socket.writableLength} bytes wait for it`,
-        ),
-      );
+    this.socket.write(toBytes(message, xid));
+    const waiting = this.socket.writableLength;
+    if (waiting > (this.trusted ? this.bounds.maxBufferedBytes : this.bounds.maxStrangerBytes))
+      this.close(new SwitchError('backpressure', `the switch does not read: ${waiting} bytes wait for it`));
   }
 
-  /** Sends many messages in few writes, and no faster than the switch reads. */
+  /** True when it reads more slowly than it is written to. */
+  get busy(): boolean {
+    return this.socket.writableLength > this.bounds.busyBytes;
+  }
+
+  /** Sends many messages in few writes, no faster than the switch reads, and lets others have their turns. */
   async sendAll(messages: Iterable<{ readonly message: Message; readonly xid: number }>): Promise<void> {
+    let written = 0;
     this.socket.cork();
     try {
       for (const { message, xid } of messages) {
         this.send(message, xid);
-        if (this.socket.writableLength < DRAIN_ABOVE_BYTES) continue;
+        if (++written % BULK_MESSAGES !== 0 && !this.busy) continue;
         this.socket.uncork();
-        if (this.socket.writableLength >= DRAIN_ABOVE_BYTES) await this.drain();
+        await (this.busy ? this.drain() : afterOthers());
         this.socket.cork();
       }
     } finally {
@@ -101,9 +123,13 @@ export class Connection {
   }
 
   /** Sends, and waits until `take` has had enough of the replies. */
-  request<T>(message: Message, take: Take<T>, timeoutMs = this.bounds.requestTimeoutMs): Promise<T> {
+  request<T>(
+    message: Message,
+    take: Take<T>,
+    patience: Patience = { timeoutMs: this.bounds.requestTimeoutMs },
+  ): Promise<T> {
     const xid = this.requests.nextXid();
-    const reply = this.requests.wait(xid, message.type, timeoutMs, take);
+    const reply = this.requests.wait(xid, message.type, patience, take);
     try {
       this.send(message, xid);
     } catch (error) {
@@ -113,55 +139,135 @@ export class Connection {
     return reply;
   }
 
+  /** Does the peer answer an echo in this time? */
+  async lives(withinMs: number): Promise<boolean> {
+    const echo = this.request({ type: 'echo_request', data: NOTHING }, only('echo_reply'), {
+      timeoutMs: withinMs,
+    });
+    return echo.then(
+      () => true,
+      () => false,
+    );
+  }
+
   private receive(chunk: Buffer): void {
-    this.silentIntervals = 0;
-    try {
-      for (const bytes of this.framer.push(chunk)) {
-        if (this.isClosed) return;
-        const { message, xid, version } = decodeMessage(bytes);
-        this.dispatch(message, xid, version, bytes.length);
+    this.frames = framesOf(this.framer, chunk);
+    this.read();
+  }
+
+  /** Handles what has been read, as far as the turn goes; no more is read before that is done. */
+  private read(): void {
+    while (!this.isClosed) {
+      if (!this.turns.open) {
+        this.socket.pause();
+        this.turns.wait(() => this.read());
+        return;
       }
+      const frame = this.nextFrame();
+      if (!frame) break;
+      this.turns.spend(frame.length);
+      this.handle(frame);
+    }
+    if (!this.isClosed && this.socket.isPaused()) this.socket.resume();
+  }
+
+  private nextFrame(): Uint8Array | undefined {
+    try {
+      const next = this.frames?.next();
+      return next && !next.done ? next.value : undefined;
     } catch (cause) {
-      if (!(cause instanceof OpenFlowDecodeError)) throw cause;
-      this.close(new SwitchError('protocol', `the switch broke the protocol: ${cause.message}`, { cause }));
+      this.refuse(cause, undefined);
+      return undefined;
     }
   }
 
-  private dispatch(message: Message, xid: number, version: number, byteLength: number): void {
+  private handle(frame: Uint8Array): void {
+    let received: Received;
+    try {
+      received = fromBytes(frame);
+    } catch (cause) {
+      this.refuse(cause, frame);
+      return;
+    }
+    this.dispatch(received);
+  }
+
+  private refuse(cause: unknown, frame: Uint8Array | undefined): void {
+    if (!(cause instanceof OpenFlowDecodeError)) throw cause;
+    const answer = answerTo(cause, frame);
+    this.close(
+      new SwitchError('protocol', `the switch broke the protocol: ${cause.message}`, { cause, answer }),
+    );
+  }
+
+  private dispatch(received: Received): void {
+    const { message, xid, frame } = received;
     if (message.type === 'echo_request') this.send({ type: 'echo_reply', data: message.data }, xid);
-    else if (this.requests.deliver(xid, message, byteLength)) return;
-    else if (message.type !== 'echo_reply') this.handler.onMessage(message, xid, version);
+    else if (message.type === 'echo_reply' && xid === this.echo) this.heard();
+    else if (this.requests.deliver(received)) this.unanswered = 0;
+    else if (isReply(message)) this.passOver(message, xid);
+    else if (message.type === 'experimenter') {
+      // Somebody's extension: the specification has an answer for it, and nothing is broken.
+      const answer = badRequest(OFPBRC.BAD_EXPERIMENTER, frame);
+      this.send(answer.message, answer.xid);
+    } else if (isForSwitchesOnly(message)) {
+      const what = message.type === 'unknown' ? `message type ${message.messageType}` : message.type;
+      this.close(
+        new SwitchError('protocol', `the switch sent ${what}, which no switch may send`, {
+          answer: badRequest(OFPBRC.BAD_TYPE, frame),
+        }),
+      );
+    } else this.handler.onMessage(received);
+  }
+
+  private heard(): void {
+    this.echo = undefined;
+    this.unanswered = 0;
+  }
+
+  /** A reply that nobody waits for (any more). */
+  private passOver(message: Message, xid: number): void {
+    if (!this.requests.issued(xid))
+      this.close(
+        new SwitchError('protocol', `the switch sent ${message.type} ${xid}, which nobody asked for`),
+      );
   }
 
   /**
-   * Counts intervals and not milliseconds: when this process itself was stopped for a while, the switch still has
-   * the whole time to show that it lives.
+   * Counts intervals and not milliseconds: when this process itself was stopped for a while, the switch still has the whole time to show that it
+   * lives. Only an answer counts: whoever sends without reading is no better than dead.
    */
   private checkLife(): void {
     const { echoIntervalMs, deadAfterMs, clock } = this.bounds;
-    if (this.silentIntervals * echoIntervalMs >= deadAfterMs) {
-      this.close(new SwitchError('dead', `nothing heard of the switch for ${deadAfterMs} ms`));
+    if (this.echo !== undefined) this.unanswered++;
+    if (this.unanswered * echoIntervalMs >= deadAfterMs) {
+      const what = `the switch answered nothing for ${deadAfterMs} ms`;
+      this.close(new SwitchError('dead', `${what}${this.unfinished()}`));
       return;
     }
-    this.silentIntervals++;
     this.echoTimer = clock.after(echoIntervalMs, () => this.checkLife());
-    this.send({ type: 'echo_request', data: Buffer.alloc(0) });
+    if (this.echo !== undefined) return;
+    this.echo = this.requests.nextXid();
+    this.send({ type: 'echo_request', data: NOTHING }, this.echo);
   }
 
-  /** May be called again: the first reason counts. */
+  private unfinished(): string {
+    const { pending } = this.framer;
+    return pending > 0 ? `, after ${pending} bytes of an unfinished message` : '';
+  }
+
+  /** May be called again: the first reason counts. A SwitchError's `answer` is the last that the peer hears. */
   close(reason?: Error): void {
     if (this.isClosed) return;
     this.isClosed = true;
     this.echoTimer.close();
-    this.socket.destroy();
+    const answer = reason instanceof SwitchError ? reason.answer : undefined;
+    if (answer && this.socket.writable) {
+      const { lingerMs, clock } = this.bounds;
+      farewell(this.socket, toBytes(answer.message, answer.xid), lingerMs, clock);
+    } else this.socket.destroy();
     this.requests.close(reason ?? new SwitchError('closed', 'the switch was disconnected'));
     this.wakeWriters();
     this.handler.onClose(reason);
-  }
-
-  /** Sends a last message and closes when it is out. */
-  closeAfter(message: Message, reason: Error): void {
-    if (this.isClosed) return;
-    this.socket.end(encodeMessage(message, this.requests.nextXid()), () => this.close(reason));
   }
 }

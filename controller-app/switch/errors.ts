@@ -8,15 +8,16 @@ import {
   type GroupMod,
   type OpenFlowEncodeError,
 } from '../openflow/index.js';
+import type { Answer } from './codec.js';
 
 export type SwitchErrorCode =
   /** The connection is gone, or was closed here. */
   | 'closed'
   /** A request was not answered in time. */
   | 'timeout'
-  /** The switch has not been heard of for too long. */
+  /** The switch has not answered an echo for too long. */
   | 'dead'
-  /** It reads slower than it is written to. */
+  /** It reads slower than it is written to, or too much waits for it already. */
   | 'backpressure'
   /** It said something that it must not say here. */
   | 'protocol'
@@ -24,17 +25,33 @@ export type SwitchErrorCode =
   | 'version'
   /** The same switch has connected again. */
   | 'replaced'
-  /** An answer larger than what is kept. */
-  | 'too-large';
+  /** Another connection is this switch already, and lives. */
+  | 'duplicate'
+  /** Nobody here knows a switch with this datapath id. */
+  | 'unknown-switch'
+  /** Too many connections that are no switches yet. */
+  | 'crowded'
+  /** An answer larger than what is taken. */
+  | 'too-large'
+  /** An answer of which part after part comes, and never the last. */
+  | 'endless';
+
+export interface SwitchErrorOptions {
+  readonly cause?: unknown;
+  /** What the peer is told before its connection is closed for this. */
+  readonly answer?: Answer;
+}
 
 export class SwitchError extends Error {
   override readonly name = 'SwitchError';
+  readonly answer: Answer | undefined;
   constructor(
     readonly code: SwitchErrorCode,
     message: string,
-    options?: { cause?: unknown },
+    options: SwitchErrorOptions = {},
   ) {
     super(message, options);
+    this.answer = options.answer;
   }
 }
 
@@ -65,7 +82,13 @@ export interface BundleFailure {
   readonly error: OpenFlowError | OpenFlowEncodeError;
 }
 
-/** Nothing of a bundle was done. `failures` names what the switch didn't like; it is empty when the bundle as a whole failed (`cause`). */
+/** Failures that a BundleError names one by one. */
+export const MAX_NAMED_FAILURES = 100;
+
+/**
+ * Nothing of a bundle was done. `failures` names what the switch didn't like, the first MAX_NAMED_FAILURES of it; it is empty when the
+ * bundle as a whole failed (`cause`).
+ */
 export class BundleError extends Error {
   override readonly name = 'BundleError';
   readonly code = 'bundle-failed';

@@ -3,20 +3,16 @@
  */
 
 import type { Port as WirePort } from '../openflow/index.js';
-import {
-  type FeaturesReply,
-  type Message,
-  OFPC_FRAG,
-  OFPET_HELLO_FAILED,
-  OFPHFC_INCOMPATIBLE,
-  VERSION,
-} from '../openflow/index.js';
+import { type FeaturesReply, type Message, OFPC_FRAG, VERSION } from '../openflow/index.js';
+import { badRequest, helloFailed, OFPBRC, OFPHFC, type Received } from './codec.js';
 import type { Connection } from './connection.js';
 import { type OpenFlowError, SwitchError } from './errors.js';
-import { multipart, only } from './replies.js';
+import { allParts, only } from './replies.js';
 
 /** Bytes of a frame that comes to the controller for want of a rule. */
 const MISS_SEND_LEN = 128;
+/** Port descriptions of 64 bytes each. No switch has as many ports. */
+const MAX_PORTS_BYTES = 2 ** 20;
 
 export interface Handshake {
   readonly features: FeaturesReply;
@@ -24,48 +20,57 @@ export interface Handshake {
 }
 
 /** True when a peer's hello allows version 1.3 (7.5.1): by its bitmap, or by being able to speak at least that. */
-export function speaksOurVersion(hello: Extract<Message, { type: 'hello' }>, version: number): boolean {
+function speaksOurVersion(hello: Extract<Message, { type: 'hello' }>, version: number): boolean {
   return hello.versions ? hello.versions.includes(VERSION) : version >= VERSION;
 }
 
-/** Says why, as 7.4.4.1 wants it, and closes. */
-export function refuseVersion(connection: Connection, version: number): void {
-  const message = `the switch speaks OpenFlow wire version ${version}, not ${VERSION}: set protocols=OpenFlow13 on its bridge`;
-  connection.closeAfter(
-    {
-      type: 'error',
-      errorType: OFPET_HELLO_FAILED,
-      code: OFPHFC_INCOMPATIBLE,
-      data: Buffer.from('only OpenFlow 1.3 is spoken here'),
-    },
-    new SwitchError('version', message),
+/** Why a connection can't go on after its first message, if it can't: that must be a hello that allows 1.3. */
+export function faultOfFirst({ message, version, xid, frame }: Received): SwitchError | undefined {
+  if (message.type !== 'hello')
+    return new SwitchError('protocol', `${message.type} came before hello`, {
+      answer: badRequest(OFPBRC.BAD_TYPE, frame),
+    });
+  if (speaksOurVersion(message, version)) return undefined;
+  return new SwitchError(
+    'version',
+    `the switch speaks OpenFlow wire version ${version}, not ${VERSION}: set protocols=OpenFlow13 on its bridge`,
+    { answer: helloFailed(OFPHFC.INCOMPATIBLE, 'only OpenFlow 1.3 is spoken here', xid) },
   );
 }
 
-/** After both hellos. Fails with what the switch did wrong. */
-export async function introduce(connection: Connection, maxMultipartBytes: number): Promise<Handshake> {
+/** After both hellos. `admit` settles when it may go on. Fails with what the switch did wrong. */
+export async function introduce(
+  connection: Connection,
+  admit: (features: FeaturesReply) => Promise<void>,
+): Promise<Handshake> {
   const features = await connection.request({ type: 'features_request' }, only('features_reply'));
-  if (features.auxiliaryId !== 0)
-    throw new SwitchError('protocol', 'auxiliary connections are not used: this one was refused');
+  await admit(features);
   await configure(connection);
   const parts = await connection.request(
     { type: 'multipart_request', body: { type: 'port_desc' } },
-    multipart('port_desc', maxMultipartBytes),
+    allParts('port_desc', MAX_PORTS_BYTES),
   );
   return { features, ports: parts.flatMap((part) => part.ports) };
 }
 
 /** Fragments keep their ports where they have them (Nicira's nx-match); a switch without that is left as it is. */
 async function configure(connection: Connection): Promise<void> {
-  const refused = new Promise<OpenFlowError | undefined>((resolve, reject) => {
-    const xid = connection.requests.nextXid();
-    const unwatch = connection.requests.watch(xid, 'set_config', resolve);
-    connection.send({ type: 'set_config', flags: OFPC_FRAG.NX_MATCH, missSendLen: MISS_SEND_LEN }, xid);
-    connection
-      .request({ type: 'barrier_request' }, only('barrier_reply'))
-      .then(() => resolve(undefined), reject)
-      .finally(unwatch);
-  });
-  if (await refused)
-    connection.send({ type: 'set_config', flags: OFPC_FRAG.NORMAL, missSendLen: MISS_SEND_LEN });
+  let refused: OpenFlowError | undefined;
+  const watch = connection.requests.watch(
+    1,
+    () => 'set_config',
+    (error) => {
+      refused = error;
+    },
+  );
+  try {
+    connection.send(
+      { type: 'set_config', flags: OFPC_FRAG.NX_MATCH, missSendLen: MISS_SEND_LEN },
+      watch.first,
+    );
+    await connection.request({ type: 'barrier_request' }, only('barrier_reply'));
+  } finally {
+    watch.end();
+  }
+  if (refused) connection.send({ type: 'set_config', flags: OFPC_FRAG.NORMAL, missSendLen: MISS_SEND_LEN });
 }

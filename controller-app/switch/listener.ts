@@ -1,27 +1,28 @@
 /**
- * Where switches connect to. Each connection goes through
- *
- *   hello → introduction → ready        (and from each of them to closed)
- *
- * and becomes a Switch when it is ready. A switch that connects again takes the place of its former connection.
+ * Where switches connect to. Each connection becomes a Switch when its handshake is complete. Until then it is a stranger: few of them at once, with
+ * little time, memory and attention.
  */
 import { EventEmitter } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Dpid } from '../../shared/domain/domain.js';
-import { type Message, VERSION } from '../openflow/index.js';
-import { Connection } from './connection.js';
+import { Admission } from './admission.js';
+import { receive } from './arrival.js';
+import type { Connection } from './connection.js';
 import { SwitchError } from './errors.js';
-import { type Handshake, introduce, refuseVersion, speaksOurVersion } from './handshake.js';
+import { Lobby } from './lobby.js';
 import { type Bounds, bounds, type SwitchOptions } from './options.js';
-import { Switch } from './switch.js';
+import type { Switch } from './switch.js';
+import { Turns } from './turns.js';
 
 export interface ListenerOptions extends SwitchOptions {
   /** Default 127.0.0.1: OpenFlow without TLS must not leave the machine unless someone says so. */
   readonly host?: string;
   /** Default 6653; 0 for any. */
   readonly port?: number;
-  /** Connections at once, ready or not. */
-  readonly maxConnections?: number;
+  /** Connections at once that are no switches yet. Over this, the longest-waiting one of the address with most is closed. */
+  readonly maxStrangers?: number;
+  /** Which switches there are; any other is refused. Default: all. Each may have `maxBufferedBytes` waiting, so they should be few. */
+  readonly accepts?: (dpid: Dpid) => boolean;
 }
 
 export interface ListenerEvents {
@@ -31,28 +32,28 @@ export interface ListenerEvents {
   refused: [error: Error, peer: string];
 }
 
-type State =
-  | { readonly name: 'hello' }
-  | { readonly name: 'introduction'; readonly early: Message[] }
-  | { readonly name: 'ready'; readonly sw: Switch }
-  | { readonly name: 'closed' };
-
 const DEFAULT_PORT = 6653;
-const DEFAULT_MAX_CONNECTIONS = 1_024;
+const DEFAULT_MAX_STRANGERS = 256;
 
 export class OpenFlowListener extends EventEmitter<ListenerEvents> {
   private readonly server: Server;
   private readonly bounds: Bounds;
+  /** Until they are closed indeed: some stay for a moment when their connection has ended. */
+  private readonly sockets = new Set<Socket>();
   private readonly connections = new Set<Connection>();
+  private readonly strangers: Lobby<Connection>;
+  private readonly strangersTurns = new Turns();
+  private readonly admission: Admission;
   private readonly byDpid = new Map<Dpid, Switch>();
   private closing: Promise<void> | undefined;
 
   constructor(private readonly options: ListenerOptions = {}) {
     super();
-    const { host: _host, port: _port, maxConnections, ...switchOptions } = options;
+    const { host: _host, port: _port, maxStrangers, accepts, ...switchOptions } = options;
     this.bounds = bounds(switchOptions);
+    this.strangers = new Lobby(maxStrangers ?? DEFAULT_MAX_STRANGERS);
+    this.admission = new Admission({ accepts: accepts ?? (() => true), probeMs: this.bounds.probeMs });
     this.server = createServer((socket) => this.accept(socket));
-    this.server.maxConnections = maxConnections ?? DEFAULT_MAX_CONNECTIONS;
   }
 
   /** Switches that are ready. */
@@ -73,7 +74,7 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
       this.server.once('error', onError);
       this.server.listen({ host, port }, () => {
         this.server.off('error', onError);
-        this.server.on('error', (error) => this.tellRefused(error, '?'));
+        this.server.on('error', (error) => this.emit('refused', error, '?'));
         const address = this.server.address();
         resolve({ host, port: typeof address === 'object' && address ? address.port : port });
       });
@@ -86,94 +87,43 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
       this.server.close(() => resolve());
       for (const connection of [...this.connections])
         connection.close(new SwitchError('closed', 'the controller closes'));
+      for (const socket of this.sockets) socket.destroy();
     });
     return this.closing;
   }
 
   private accept(socket: Socket): void {
-    let state: State = { name: 'hello' };
-    const connection = new Connection(socket, this.bounds, {
-      onMessage: (message, _xid, version) => {
-        switch (state.name) {
-          case 'hello':
-            if (!this.greet(connection, message, version)) return;
-            state = { name: 'introduction', early: [] };
-            introduce(connection, this.bounds.maxMultipartBytes).then(
-              (handshake) => {
-                if (state.name === 'introduction') this.ready(connection, handshake, state.early, become);
-              },
-              (error: Error) => connection.close(error),
-            );
-            break;
-          case 'introduction':
-            this.keep(connection, message, state.early);
-            break;
-          case 'ready':
-            state.sw.receive(message);
-            break;
-          case 'closed':
-            break;
-        }
+    this.sockets.add(socket);
+    socket.once('close', () => this.sockets.delete(socket));
+    const connection = receive(socket, this.bounds, this.strangersTurns, {
+      admit: async (newcomer, features) => {
+        await this.admission.admit(newcomer, features);
+        newcomer.trust(new Turns());
       },
-      onClose: (reason) => {
-        const was = state;
-        state = { name: 'closed' };
-        deadline.close();
-        this.connections.delete(connection);
-        if (was.name === 'ready') this.lose(was.sw, reason);
-        else this.tellRefused(reason ?? new SwitchError('closed', 'closed'), peer);
+      ready: (newcomer, sw) => {
+        this.strangers.leave(newcomer);
+        this.admission.settled(sw.dpid, newcomer);
+        this.byDpid.set(sw.dpid, sw);
+        this.emit('switch', sw);
+      },
+      gone: (former, sw, reason) => {
+        this.connections.delete(former);
+        this.strangers.leave(former);
+        this.admission.forget(former);
+        if (!sw) {
+          this.emit('refused', reason ?? new SwitchError('closed', 'closed'), former.peer);
+          return;
+        }
+        if (this.byDpid.get(sw.dpid) === sw) this.byDpid.delete(sw.dpid);
+        sw.emit('close', reason);
       },
     });
-    const become = (sw: Switch): void => {
-      deadline.close();
-      state = { name: 'ready', sw };
-    };
-    const peer = connection.peer;
-    const { handshakeTimeoutMs, clock } = this.bounds;
-    const deadline = clock.after(handshakeTimeoutMs, () =>
-      connection.close(
-        new SwitchError('timeout', `${peer} did not complete its handshake within ${handshakeTimeoutMs} ms`),
-      ),
-    );
+    if (connection.closed) return;
     this.connections.add(connection);
-    connection.send({ type: 'hello', versions: [VERSION] });
-  }
-
-  /** True when both can go on. */
-  private greet(connection: Connection, message: Message, version: number): boolean {
-    if (message.type === 'hello' && speaksOurVersion(message, version)) return true;
-    if (message.type === 'hello') refuseVersion(connection, version);
-    else connection.close(new SwitchError('protocol', `${message.type} came before hello`));
-    return false;
-  }
-
-  /** Packets beyond the bound are lost, as they are when the controller is away; nothing else may be. */
-  private keep(connection: Connection, message: Message, early: Message[]): void {
-    if (early.length < this.bounds.maxEarlyMessages) early.push(message);
-    else if (message.type !== 'packet_in')
-      connection.close(new SwitchError('protocol', 'too many messages before the handshake was complete'));
-  }
-
-  private ready(
-    connection: Connection,
-    handshake: Handshake,
-    early: Message[],
-    become: (sw: Switch) => void,
-  ): void {
-    const sw = new Switch(connection, this.bounds, handshake);
-    this.byDpid.get(sw.dpid)?.close(new SwitchError('replaced', `switch ${sw.dpid} has connected again`));
-    become(sw);
-    this.byDpid.set(sw.dpid, sw);
-    this.emit('switch', sw);
-    for (const message of early) if (!sw.closed) sw.receive(message);
-  }
-
-  private lose(sw: Switch, reason: Error | undefined): void {
-    if (this.byDpid.get(sw.dpid) === sw) this.byDpid.delete(sw.dpid);
-    sw.emit('close', reason);
-  }
-
-  private tellRefused(error: Error, peer: string): void {
-    this.emit('refused', error, peer);
+    this.strangers
+      .enter(connection)
+      ?.close(
+        new SwitchError('crowded', `${this.strangers.size} connections that are no switches: too many`),
+      );
   }
 }

@@ -6,35 +6,55 @@ import { type Clock, realClock } from '../../shared/runtime/clock.js';
 export interface SwitchOptions {
   /** From the connection to the port descriptions. */
   readonly handshakeTimeoutMs?: number;
-  /** Without an answer for this long a request fails. */
+  /** Without an answer, or its next part, for this long a request fails. */
   readonly requestTimeoutMs?: number;
-  /** A switch that is silent for this long is asked whether it lives. */
+  /** An answer in parts that is not complete after this long ends the connection. */
+  readonly multipartTimeoutMs?: number;
+  /** A switch is asked this often whether it lives. */
   readonly echoIntervalMs?: number;
-  /** A switch that is silent for this long is given up. Rounded up to whole intervals. */
+  /** A switch that does not answer for this long is given up. Rounded up to whole intervals. */
   readonly deadAfterMs?: number;
+  /** When a switch seems to connect twice, the first connection has this long to show that it lives. */
+  readonly probeMs?: number;
+  /** A connection that is closed with an error message stays this long for its peer to read it. */
+  readonly lingerMs?: number;
   /** A switch with more than this many bytes to read is given up. */
   readonly maxBufferedBytes?: number;
-  /** A multipart answer larger than this fails its request. */
+  /** Packet-outs to a switch with more than this many bytes to read are dropped, and writers in bulk wait. */
+  readonly busyBytes?: number;
+  /** The same as maxBufferedBytes, for a connection that is no switch yet; also of what it may say before it is one. */
+  readonly maxStrangerBytes?: number;
+  /** An answer in parts which is kept as a whole, and is larger than this, ends the connection. */
   readonly maxMultipartBytes?: number;
-  /** Requests under way at once; each change of a bundle is one. */
+  /** The same, where each part is looked at and forgotten. */
+  readonly maxStreamedBytes?: number;
+  /** Requests under way at once. A bundle, however long, is one. */
   readonly maxRequests?: number;
-  /** Asynchronous messages that are kept until the handshake is complete. Packets beyond it are dropped. */
-  readonly maxEarlyMessages?: number;
+  /** Bundles that wait for each other. */
+  readonly maxBundles?: number;
   readonly clock?: Clock;
 }
 
 export type Bounds = Required<SwitchOptions>;
 
+const MEBIBYTE = 2 ** 20;
+
 export function bounds(options: SwitchOptions): Bounds {
   return {
     handshakeTimeoutMs: 5_000,
     requestTimeoutMs: 10_000,
+    multipartTimeoutMs: 60_000,
     echoIntervalMs: 5_000,
     deadAfterMs: 15_000,
-    maxBufferedBytes: 16 * 2 ** 20,
-    maxMultipartBytes: 256 * 2 ** 20,
-    maxRequests: 200_000,
-    maxEarlyMessages: 4_096,
+    probeMs: 3_000,
+    lingerMs: 1_000,
+    maxBufferedBytes: 16 * MEBIBYTE,
+    busyBytes: MEBIBYTE,
+    maxStrangerBytes: MEBIBYTE / 4,
+    maxMultipartBytes: 32 * MEBIBYTE,
+    maxStreamedBytes: 256 * MEBIBYTE,
+    maxRequests: 4_096,
+    maxBundles: 64,
     clock: realClock,
     ...options,
   };

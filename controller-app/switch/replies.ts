@@ -2,6 +2,7 @@
  * How requests take their replies: one message of a type, or the parts of a multipart answer.
  */
 import type { Message, MessageOf, MessageType, MultipartReply } from '../openflow/index.js';
+import { badRequest, OFPBRC } from './codec.js';
 import { SwitchError } from './errors.js';
 import type { Take } from './requests.js';
 
@@ -21,23 +22,35 @@ function wrong(got: string, wanted: string): SwitchError {
   return new SwitchError('protocol', `the switch answered with ${got} where ${wanted} was due`);
 }
 
-type ReplyOf<T extends MultipartReply['type']> = Extract<MultipartReply, { readonly type: T }>;
+export type PartOf<T extends MultipartReply['type']> = Extract<MultipartReply, { readonly type: T }>;
 
-/** All parts, until one says that it is the last; no more than `maxBytes` of them. */
-export function multipart<T extends MultipartReply['type']>(type: T, maxBytes: number): Take<ReplyOf<T>[]> {
-  const parts: ReplyOf<T>[] = [];
+/** What a part counts for even when it is empty: its object here is no smaller. */
+const LEAST_PART_BYTES = 256;
+
+/** Hands on each part, until one says that it is the last. Throws `too-large` when they are more than `maxBytes`. */
+export function eachPart<T extends MultipartReply['type']>(
+  type: T,
+  maxBytes: number,
+  onPart: (part: PartOf<T>) => void,
+): Take<void> {
   let bytes = 0;
-  return (message, byteLength) => {
+  return (message, frame) => {
     if (message.type !== 'multipart_reply') throw wrong(message.type, 'multipart_reply');
     const { body, more } = message;
     if (body.type !== type) throw wrong(`${body.type} statistics`, `${type} statistics`);
-    bytes += byteLength;
+    bytes += Math.max(frame.length, LEAST_PART_BYTES);
     if (bytes > maxBytes)
-      throw new SwitchError(
-        'too-large',
-        `the ${type} statistics are larger than ${maxBytes} bytes: ask for less`,
-      );
-    parts.push(body as ReplyOf<T>);
-    return more ? undefined : { done: parts };
+      throw new SwitchError('too-large', `the ${type} statistics are larger than ${maxBytes} bytes`, {
+        answer: badRequest(OFPBRC.MULTIPART_BUFFER_OVERFLOW, frame),
+      });
+    onPart(body as PartOf<T>);
+    return more ? undefined : { done: undefined };
   };
+}
+
+/** All parts together. */
+export function allParts<T extends MultipartReply['type']>(type: T, maxBytes: number): Take<PartOf<T>[]> {
+  const parts: PartOf<T>[] = [];
+  const take = eachPart(type, maxBytes, (part) => parts.push(part));
+  return (message, frame) => take(message, frame) && { done: parts };
 }

@@ -13,7 +13,6 @@ import {
   type Match,
   type Message,
   type MessageOf,
-  type MultipartReply,
   type MultipartRequest,
   OFPPC,
   OFPPS,
@@ -28,7 +27,8 @@ import type { Connection } from './connection.js';
 import { type OpenFlowError, SwitchError, OpenFlowError as SwitchRefusal } from './errors.js';
 import type { Handshake } from './handshake.js';
 import type { Bounds } from './options.js';
-import { multipart, only } from './replies.js';
+import { allParts, eachPart, only, type PartOf } from './replies.js';
+import type { Take } from './requests.js';
 
 export interface Port extends WirePort {
   /** No carrier, or switched off. */
@@ -73,6 +73,13 @@ const REPLY = {
 } as const;
 type Asking = keyof typeof REPLY;
 
+const flowRequest = (filter: FlowFilter) => ({
+  type: 'flow' as const,
+  ...filter,
+  table: filter.table ?? OFPTT_ALL,
+  match: filter.match ?? {},
+});
+
 const withLink = (port: WirePort): Port => ({
   ...port,
   linkDown: (port.state & OFPPS.LINK_DOWN) !== 0 || (port.config & OFPPC.PORT_DOWN) !== 0,
@@ -87,6 +94,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
   private lastBundle = 0;
   /** Bundles go out one after the other. */
   private bundles: Promise<unknown> = Promise.resolve();
+  private waitingBundles = 0;
 
   /** Only for OpenFlowListener. */
   constructor(
@@ -120,8 +128,11 @@ export class Switch extends EventEmitter<SwitchEvents> {
     this.connection.send(message);
   }
 
-  packetOut(message: Omit<PacketOutMessage, 'type'>): void {
+  /** Sends a frame, or drops it when the switch reads too slowly, as any queue does that is full: then false. */
+  packetOut(message: Omit<PacketOutMessage, 'type'>): boolean {
+    if (this.connection.busy) return false;
     this.send({ type: 'packet_out', ...message });
+    return true;
   }
 
   /** The one reply to a message that has one. Fails with OpenFlowError (refused) or SwitchError. */
@@ -130,7 +141,9 @@ export class Switch extends EventEmitter<SwitchEvents> {
     options: RequestOptions = {},
   ): Promise<MessageOf<(typeof REPLY)[T]>> {
     const type: (typeof REPLY)[T] = REPLY[(message as { readonly type: T }).type];
-    return this.connection.request(message as Message, only(type), options.timeoutMs);
+    return this.connection.request(message as Message, only(type), {
+      timeoutMs: options.timeoutMs ?? this.bounds.requestTimeoutMs,
+    });
   }
 
   /** Everything sent before has been done by the switch. It may still take milliseconds to have effect in its datapath. */
@@ -141,43 +154,58 @@ export class Switch extends EventEmitter<SwitchEvents> {
   /** Sends messages which have no reply and waits until the switch has done them. Fails with the first OpenFlowError about them. */
   async confirm(messages: readonly Message[], options: RequestOptions = {}): Promise<void> {
     let refused: OpenFlowError | undefined;
-    const unwatch: (() => void)[] = [];
+    const watch = this.connection.requests.watch(
+      messages.length,
+      (place) => messages[place]?.type ?? 'message',
+      (error) => {
+        refused ??= error;
+      },
+    );
     try {
-      for (const message of messages) {
-        const xid = this.connection.requests.nextXid();
-        unwatch.push(
-          this.connection.requests.watch(xid, message.type, (error) => {
-            refused ??= error;
-          }),
-        );
-        this.connection.send(message, xid);
-      }
+      for (const [place, message] of messages.entries()) this.connection.send(message, watch.first + place);
       await this.barrier(options);
     } finally {
-      for (const end of unwatch) end();
+      watch.end();
     }
     if (refused) throw refused;
   }
 
-  /** All parts of an answer, in order. Fails with SwitchError `too-large` rather than fill the memory. */
+  /** All parts of an answer, in order. One that is too large, or without end, ends the connection. */
   multipart<T extends Exclude<MultipartRequest['type'], 'unknown'>>(
     body: Extract<MultipartRequest, { readonly type: T }>,
     options: RequestOptions = {},
-  ): Promise<Extract<MultipartReply, { readonly type: T }>[]> {
-    return this.connection.request(
-      { type: 'multipart_request', body },
-      multipart((body as { readonly type: T }).type, this.bounds.maxMultipartBytes),
-      options.timeoutMs,
-    );
+  ): Promise<PartOf<T>[]> {
+    const { type }: { readonly type: T } = body;
+    return this.askForParts(body, allParts(type, this.bounds.maxMultipartBytes), options);
+  }
+
+  private async askForParts<R>(body: MultipartRequest, take: Take<R>, options: RequestOptions): Promise<R> {
+    const { requestTimeoutMs, multipartTimeoutMs } = this.bounds;
+    const timeoutMs = options.timeoutMs ?? requestTimeoutMs;
+    const patience = { timeoutMs, wholeMs: Math.max(timeoutMs, multipartTimeoutMs) };
+    try {
+      return await this.connection.request({ type: 'multipart_request', body }, take, patience);
+    } catch (error) {
+      if (error instanceof SwitchError && (error.code === 'too-large' || error.code === 'endless'))
+        this.close(error);
+      throw error;
+    }
   }
 
   /** The flows that the switch has, with counters. */
   async flowStats(filter: FlowFilter = {}, options: RequestOptions = {}): Promise<FlowStats[]> {
-    const parts = await this.multipart(
-      { type: 'flow', ...filter, table: filter.table ?? OFPTT_ALL, match: filter.match ?? {} },
-      options,
-    );
+    const parts = await this.multipart(flowRequest(filter), options);
     return parts.flatMap((part) => part.flows);
+  }
+
+  /** Like `flowStats`, but hands on the flows as they come, some at a time, and keeps none. */
+  async eachFlows(
+    filter: FlowFilter,
+    onFlows: (flows: readonly FlowStats[]) => void,
+    options: RequestOptions = {},
+  ): Promise<void> {
+    const take = eachPart('flow', this.bounds.maxStreamedBytes, (part) => onFlows(part.flows));
+    await this.askForParts(flowRequest(filter), take, options);
   }
 
   /**
@@ -186,6 +214,11 @@ export class Switch extends EventEmitter<SwitchEvents> {
    */
   bundle(mods: readonly (FlowMod | GroupMod)[], options: RequestOptions = {}): Promise<void> {
     if (mods.length === 0) return Promise.resolve();
+    if (this.waitingBundles >= this.bounds.maxBundles)
+      return Promise.reject(
+        new SwitchError('backpressure', `${this.waitingBundles} bundles wait for each other: wait for some`),
+      );
+    this.waitingBundles++;
     const mine = this.bundles.then(() => {
       this.lastBundle = (this.lastBundle % 0xffffffff) + 1;
       return sendBundle(
@@ -195,7 +228,11 @@ export class Switch extends EventEmitter<SwitchEvents> {
         options.timeoutMs ?? this.bounds.requestTimeoutMs,
       );
     });
-    this.bundles = mine.catch(() => {});
+    this.bundles = mine
+      .catch(() => {})
+      .then(() => {
+        this.waitingBundles--;
+      });
     return mine;
   }
 
@@ -220,11 +257,8 @@ export class Switch extends EventEmitter<SwitchEvents> {
         if (this.listenerCount('error') > 0)
           this.emit('error', new SwitchRefusal('something that was sent before', message));
         break;
-      case 'hello':
-        this.close(new SwitchError('protocol', `switch ${this.dpid} said hello twice`));
-        break;
       default:
-        // Late replies of requests that were given up, and what this controller doesn't know.
+        // What this controller doesn't know and the specification lets pass.
         break;
     }
   }

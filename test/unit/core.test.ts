@@ -1,14 +1,34 @@
 /**
  * The plugin host's bookkeeping: what goes to a switch when a plugin changes its mind, and whose rules are whose.
  */
-import t from 'tap';
+import { once } from 'node:events';
+import fc from 'fast-check';
+import t, { type Test } from 'tap';
+import { cookieClass, readCookie } from '../../controller-app/core/cookies.js';
+import { flowContent, flowKey } from '../../controller-app/core/flow-identity.js';
 import { Core } from '../../controller-app/core/host.js';
 import { InstanceNumbers, MAX_INSTANCE_NUMBER } from '../../controller-app/core/instance-numbers.js';
-import type { Plugin, PluginHost } from '../../controller-app/core/plugin.js';
-import { cookieClass, flowKey, RuleSet, readCookie, toFlow } from '../../controller-app/core/rule-set.js';
-import { type Flow, type Match, matchCodec, Reader, Writer } from '../../controller-app/openflow/index.js';
+import type { Plugin, PluginHost, Rule } from '../../controller-app/core/plugin.js';
+import { toFlow } from '../../controller-app/core/rule-set.js';
+import { SwitchRules } from '../../controller-app/core/switch-rules.js';
+import {
+  type Flow,
+  type FlowMod,
+  type FlowRemovedMessage,
+  type Match,
+  matchCodec,
+  OFPFF,
+  Reader,
+  Writer,
+} from '../../controller-app/openflow/index.js';
+import type { ListenerOptions } from '../../controller-app/switch/index.js';
 import { epoch } from '../../shared/firewall/state.js';
 import { silentLog } from '../../shared/runtime/log.js';
+import { listening, packetIn, wirePort } from '../fixtures/fake-switch.js';
+import { type RuleConnection, RuleStore } from '../fixtures/rule-store.js';
+import { waitFor } from '../lab/wait.js';
+
+t.setTimeout(60_000);
 
 const flow = (port: number, table = 0): Flow =>
   toFlow(
@@ -17,59 +37,376 @@ const flow = (port: number, table = 0): Flow =>
     table,
   );
 
-t.test('a change of a group sends only the difference, removals first', async (t) => {
-  const rules = new RuleSet();
-  const first = rules.plan(new Map([['a', [flow(1), flow(2)]]]));
-  t.same(
-    first.mods.map((mod) => [mod.command, mod.match.in_port]),
+const groups = (entries: Readonly<Record<string, readonly Flow[]>>): Map<string, readonly Flow[]> =>
+  new Map(Object.entries(entries));
+const sent = (mods: readonly FlowMod[] | undefined) => mods?.map((mod) => [mod.command, mod.match.in_port]);
+/** Whatever waits in promises is done. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** A switch that has been brought to what is stated. */
+async function inService(stated: Readonly<Record<string, readonly Flow[]>> = {}) {
+  const rules = new SwitchRules();
+  const store = new RuleStore();
+  await rules.change('p', groups(stated));
+  const connection = store.connect();
+  connection.onClose = (reason) => rules.disconnect(connection, reason);
+  await rules.connect(connection);
+  const { length } = store.bundles;
+  return { rules, store, connection, bundles: () => store.bundles.slice(length) };
+}
+
+t.test('a change of a group sends only the difference, removals first, and asks nothing', async (t) => {
+  const { rules, store, bundles } = await inService();
+  await rules.change('p', groups({ a: [flow(1), flow(2)] }));
+  await rules.change('p', groups({ a: [flow(2), flow(3)] }));
+  await rules.change('p', groups({ a: [flow(3), flow(2)] }));
+  t.same(bundles().map(sent), [
     [
       ['add', 1],
       ['add', 2],
     ],
-  );
-  first.commit();
-  const second = rules.plan(new Map([['a', [flow(2), flow(3)]]]));
-  t.same(
-    second.mods.map((mod) => [mod.command, mod.match.in_port]),
     [
       ['delete_strict', 1],
       ['add', 3],
     ],
-  );
-  second.commit();
-  t.same(rules.plan(new Map([['a', [flow(3), flow(2)]]])).mods, [], 'the same rules again: nothing to send');
-});
-
-t.test('a plan that is not committed changes nothing', async (t) => {
-  const rules = new RuleSet();
-  rules.plan(new Map([['a', [flow(1)]]]));
-  t.equal(rules.size, 0);
+  ]);
+  t.equal(store.dumps, 1, 'only when it connected');
 });
 
 t.test('a rule may move between groups in one change, and may not be in two', async (t) => {
-  const rules = new RuleSet();
-  rules.plan(new Map([['a', [flow(1)]]])).commit();
-  t.throws(() => rules.plan(new Map([['b', [flow(1)]]])), /a and b state the same rule/);
-  const moved = rules.plan(
-    new Map([
-      ['a', []],
-      ['b', [flow(1)]],
-    ]),
-  );
-  t.same(moved.mods, [], 'the switch has it already');
-  moved.commit();
+  const { rules, bundles } = await inService({ a: [flow(1)] });
+  await t.rejects(rules.change('p', groups({ b: [flow(1)] })), /a and b state the same rule/);
+  await t.rejects(rules.change('p', groups({ c: [flow(2), flow(2)] })), /c and c state the same rule/);
+  await rules.change('p', groups({ a: [], b: [flow(1)] }));
+  t.same(bundles(), [], 'the switch has it already');
   t.equal(rules.size, 1);
 });
 
-t.test('a reconciliation removes strangers and states everything of ours again', async (t) => {
-  const rules = new RuleSet();
-  rules.plan(new Map([['a', [flow(1)]]])).commit();
-  t.same(
-    rules.reconcile([flow(1), flow(9)]).map((mod) => [mod.command, mod.match.in_port]),
+t.test('a rule that cannot be sent fails its change, and nothing is remembered of it', async (t) => {
+  const rules = new SwitchRules();
+  const bad = { ...flow(1), match: { ipv4_src: 'nowhere' } };
+  await t.rejects(rules.change('p', groups({ a: [flow(2), bad] })), { name: 'OpenFlowEncodeError' });
+  t.equal(rules.size, 0);
+});
+
+t.test('a refused change changes nothing, there or here', async (t) => {
+  const { rules, store } = await inService({ a: [flow(1)] });
+  store.fates.push('refused');
+  await t.rejects(rules.change('p', groups({ a: [flow(2)] })), { code: 'bundle-failed' });
+  t.same([...store.flows.values()], [flow(1)]);
+  t.equal(store.dumps, 1, 'what it has is still known');
+  await rules.change('p', groups({ a: [flow(1), flow(3)] }));
+  t.same(sent(store.bundles.at(-1)), [['add', 3]]);
+});
+
+t.test('changes that come while a bundle is under way go together after it', async (t) => {
+  const { rules, store, bundles } = await inService();
+  let open = (): void => {};
+  store.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const order: number[] = [];
+  const changes = [1, 2, 3, 4].map((port) =>
+    rules.change('p', groups({ [`g${port % 3}`]: [flow(port)] })).then(() => order.push(port)),
+  );
+  t.equal(rules.waiting('p'), 4);
+  await settled();
+  open();
+  await Promise.all(changes);
+  t.same(bundles().map(sent), [
+    [['add', 1]],
     [
-      ['delete_strict', 9],
-      ['add', 1],
-    ],
+      ['delete_strict', 1],
+      ['add', 2],
+      ['add', 3],
+      ['add', 4],
+    ].sort((a, b) => Number(b[0] === 'delete_strict') - Number(a[0] === 'delete_strict')),
+  ]);
+  t.same(order, [1, 2, 3, 4]);
+  t.equal(rules.waiting('p'), 0);
+});
+
+t.test('one bad change among several fails alone', async (t) => {
+  const { rules, store } = await inService();
+  store.refuses = ({ match }) => match.in_port === 3;
+  const changes = [1, 2, 3, 4, 5].map((port) => rules.change('p', groups({ [`g${port}`]: [flow(port)] })));
+  const outcomes = await Promise.allSettled(changes);
+  t.same(
+    outcomes.map(({ status }) => status),
+    ['fulfilled', 'fulfilled', 'rejected', 'fulfilled', 'fulfilled'],
+  );
+  t.same([...store.flows.values()].map(({ match }) => match.in_port).sort(), [1, 2, 4, 5]);
+  t.equal(store.dumps, 1);
+});
+
+t.test('a plugin that states faster than the switch takes it is stopped, and others are not', async (t) => {
+  const { rules, store } = await inService();
+  let open = (): void => {};
+  store.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const outcomes: Promise<unknown>[] = [];
+  for (let i = 0; i < 5_000; i++)
+    outcomes.push(
+      rules.change('hasty', groups({ [`g${i}`]: [flow(i)] })).then(
+        () => 'done',
+        (error) => error.code,
+      ),
+    );
+  const other = rules.change('other', groups({ other: [flow(9_999)] }));
+  open();
+  await other;
+  const results = await Promise.all(outcomes);
+  t.equal(results.filter((result) => result === 'done').length, 4_096);
+  t.equal(results.filter((result) => result === 'busy').length, 5_000 - 4_096);
+  t.ok(store.bundles.length < 5, 'in few bundles');
+});
+
+t.test('there is a limit to the rules of one switch', async (t) => {
+  const rules = new SwitchRules(3);
+  const store = new RuleStore();
+  for (let port = 0; port < 4; port++) store.put(flow(port));
+  const connection = store.connect();
+  await t.rejects(rules.connect(connection), {
+    code: 'too-many-rules',
+    message: /del-flows .*cookie=0x5047/,
+  });
+  t.ok(connection.closed);
+  store.flows.delete(flowKey(flow(3)));
+  await rules.connect(store.connect());
+  await rules.change('p', groups({ a: [flow(1), flow(2), flow(3)] }));
+  await t.rejects(rules.change('p', groups({ b: [flow(4)] })), { code: 'too-many-rules' });
+  await rules.change('p', groups({ a: [flow(1)], b: [flow(4)] }));
+  t.equal(store.flows.size, 2);
+});
+
+t.test('a reconciliation sends the difference and leaves alone what is right', async (t) => {
+  const { rules, store, connection } = await inService({ a: [flow(1), flow(2), flow(3), flow(4)] });
+  const before = [...store.flows.values()];
+  connection.close();
+  const foreign = { ...flow(2), cookie: 0xdeadbeefn, table: 7 };
+  store.put(foreign);
+  store.flows.delete(flowKey(flow(1)));
+  store.put({ ...flow(2), instructions: [] });
+  store.put({ ...flow(3), cookie: flow(3).cookie | 5n });
+  store.put(flow(9));
+  await rules.change('p', groups({ b: [flow(5)] }));
+  const result = await rules.connect(store.connect());
+  t.same(result, { stated: 5, unchanged: 1, added: 2, changed: 2, removed: 1 });
+  t.same(sent(store.bundles.at(-1)), [
+    ['delete_strict', 9],
+    ['add', 2],
+    ['add', 3],
+    ['add', 1],
+    ['add', 5],
+  ]);
+  t.equal(store.flows.get(flowKey(flow(4))), before[3], 'not even touched');
+  t.equal(store.flows.get(flowKey(foreign)), foreign, 'another controller’s');
+  const { length } = store.bundles;
+  const again = store.connect();
+  rules.disconnect(again, new Error('not this one'));
+  t.same(await rules.connect(again), { stated: 5, unchanged: 5, added: 0, changed: 0, removed: 0 });
+  t.equal(store.bundles.length, length, 'and then there is nothing to send');
+});
+
+t.test('what was stated before the switch came is in its first bundle; what comes later waits', async (t) => {
+  const rules = new SwitchRules();
+  const store = new RuleStore();
+  store.put(flow(1));
+  await rules.change('p', groups({ a: [flow(1)] }));
+  void rules.change('p', groups({ b: [flow(2)] }));
+  const connected = rules.connect(store.connect());
+  const later = rules.change('p', groups({ c: [flow(3)] }));
+  await connected;
+  t.same(store.bundles.map(sent), [[['add', 2]]]);
+  await later;
+  t.same(store.bundles.map(sent), [[['add', 2]], [['add', 3]]]);
+});
+
+t.test('when nobody knows what became of a bundle, the switch is asked', async (t) => {
+  for (const fate of ['lost', 'done, and lost'] as const) {
+    const { rules, store, connection } = await inService({ a: [flow(1)] });
+    store.fates.push(fate);
+    const change = rules.change('p', groups({ a: [flow(2)] }));
+    const next = rules.change('p', groups({ b: [flow(3)] }));
+    await t.rejects(change, { code: 'timeout' });
+    await next;
+    t.equal(store.dumps, 2, fate);
+    t.same(
+      [...store.flows.values()].map(({ match }) => match.in_port).sort(),
+      [1, 3],
+      `${fate}: it failed, so it is undone`,
+    );
+    t.notOk(connection.closed);
+  }
+});
+
+t.test(
+  'a switch that cannot be brought to what it should have is hung up, and keeps what it had',
+  async (t) => {
+    for (const fate of ['refused', 'lost'] as const) {
+      const rules = new SwitchRules();
+      const store = new RuleStore();
+      store.put(flow(9));
+      await rules.change('p', groups({ a: [flow(1)] }));
+      store.fates.push(fate);
+      const connection = store.connect();
+      await t.rejects(rules.connect(connection), { code: fate === 'refused' ? 'bundle-failed' : 'timeout' });
+      t.ok(connection.closed);
+      t.same([...store.flows.values()], [flow(9)]);
+      await rules.change('p', groups({ b: [flow(2)] }));
+      await rules.connect(store.connect());
+      t.same(
+        [...store.flows.values()].map(({ match }) => match.in_port).sort(),
+        [1, 2],
+        'the next time it works',
+      );
+    }
+  },
+);
+
+t.test('a switch that goes in the middle of it all fails what waits for it, and comes back', async (t) => {
+  const { rules, store, connection } = await inService({ a: [flow(1)] });
+  let open = (): void => {};
+  store.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const under = rules.change('p', groups({ a: [flow(2)] }));
+  const waits = rules.change('p', groups({ b: [flow(3)] }));
+  await settled();
+  connection.close();
+  const arriving = store.connect();
+  const arrived = rules.connect(arriving);
+  arriving.close();
+  rules.disconnect(arriving, new Error('gone again'));
+  await t.rejects(arrived, /gone again/);
+  open();
+  await t.rejects(under, { code: 'closed' });
+  await waits;
+  const last = store.connect();
+  t.match(await rules.connect(last), { stated: 2, unchanged: 1, added: 1 });
+  t.same([...store.flows.values()].map(({ match }) => match.in_port).sort(), [1, 3]);
+});
+
+t.test('a rule whose time was over is stated no more', async (t) => {
+  const timed = (port: number) =>
+    toFlow({ table: 'x', priority: 10, match: { in_port: port }, instructions: [], idleTimeout: 60 }, 1, 0);
+  t.equal(timed(1).flags, OFPFF.SEND_FLOW_REM, 'the switch is to tell');
+  t.equal(flow(1).flags, undefined, 'of others it is not');
+  const { rules, store, connection, bundles } = await inService({
+    a: [timed(1), timed(2), timed(3), flow(4)],
+  });
+  const removed = (port: number, reason: FlowRemovedMessage['reason']): FlowRemovedMessage => ({
+    ...{ type: 'flow_removed', priority: 10, reason, tableId: 0, cookie: timed(port).cookie },
+    ...{ durationSec: 60, durationNsec: 0, idleTimeout: 60, hardTimeout: 0, packetCount: 0n, byteCount: 0n },
+    match: { in_port: port },
+  });
+  for (const [port, reason] of [
+    [1, 'idle_timeout'],
+    [2, 'delete'],
+    [4, 'hard_timeout'],
+  ] as const) {
+    store.flows.delete(flowKey(flow(port)));
+    rules.removed(removed(port, reason));
+  }
+  t.equal(rules.size, 3, 'the first is gone; who has no time-out can’t have been over');
+  await rules.change('p', groups({ a: [timed(2), timed(3), flow(4)] }));
+  t.same(
+    bundles().map(sent),
+    [[['add', 4]]],
+    'somebody’s removal was not noticed; the cache says what it was told',
+  );
+  await rules.change('p', groups({ a: [timed(1), timed(2), timed(3), flow(4)] }));
+  t.same(sent(store.bundles.at(-1)), [['add', 1]], 'stated again, it begins again');
+
+  connection.close();
+  store.flows.delete(flowKey(timed(1)));
+  store.flows.delete(flowKey(timed(3)));
+  store.flows.delete(flowKey(flow(4)));
+  await rules.change('p', groups({ a: [timed(1), timed(2), flow(4)], b: [timed(3), timed(5)] }));
+  t.match(await rules.connect(store.connect()), { stated: 5, added: 5 }, 'stated since: they begin');
+  const again = store.connect();
+  await rules.connect(again);
+  store.flows.clear();
+  again.close();
+  t.match(await rules.connect(store.connect()), { stated: 1, added: 1 }, 'not stated since: they have ended');
+});
+
+t.test('whatever happens between them, a switch that comes back gets exactly what is stated', async (t) => {
+  const port = fc.nat(11);
+  const step = fc.oneof(
+    fc.record({
+      act: fc.constant('state' as const),
+      group: fc.constantFrom('a', 'b', 'c'),
+      ports: fc.uniqueArray(port),
+      cookie: fc.nat(1),
+    }),
+    fc.record({
+      act: fc.constantFrom('connect', 'cut', 'remove', 'add', 'alter', 'lose', 'half', 'refuse', 'wait'),
+      port,
+    }),
+  );
+  const isOurs = ({ cookie }: Flow): boolean => readCookie(cookie) !== undefined;
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+      const rules = new SwitchRules();
+      const store = new RuleStore();
+      const model = new Map<string, readonly Flow[]>();
+      const foreign = { ...flow(0, 99), cookie: 1n };
+      store.put(foreign);
+      let connection: RuleConnection | undefined;
+      const connect = async (): Promise<void> => {
+        connection?.close();
+        const next = store.connect();
+        next.onClose = (reason) => rules.disconnect(next, reason);
+        connection = next;
+        await rules.connect(next).catch(() => {});
+      };
+      const offset = { a: 0, b: 100, c: 200 };
+      const pending: Promise<void>[] = [];
+      for (const one of steps) {
+        if (one.act === 'state') {
+          const { group, cookie } = one;
+          const flows = one.ports.map((n) => ({
+            ...flow(n + offset[group]),
+            cookie: flow(0).cookie | BigInt(cookie),
+          }));
+          pending.push(
+            rules.change('p', groups({ [group]: flows })).then(
+              () => void model.set(group, flows),
+              () => {},
+            ),
+          );
+        } else if (one.act === 'connect') await connect();
+        else if (one.act === 'cut') connection?.close();
+        else if (one.act === 'remove') store.flows.delete(flowKey(flow(one.port)));
+        else if (one.act === 'add') store.put(flow(one.port + 500));
+        else if (one.act === 'alter') store.put({ ...flow(one.port + 100), instructions: [] });
+        else if (one.act === 'lose') store.fates.push('lost');
+        else if (one.act === 'half') store.fates.push('done, and lost');
+        else if (one.act === 'refuse') store.fates.push('refused');
+        else await settled();
+      }
+      await Promise.all(pending);
+      store.fates.length = 0;
+      const before = new Map(store.flows);
+      const { length } = store.bundles;
+      await connect();
+      const wanted = new Map([...model.values()].flat().map((each) => [flowKey(each), each]));
+      const there = [...store.flows.values()].filter(isOurs);
+      if (there.length !== wanted.size) throw new Error(`${there.length} rules, not ${wanted.size}`);
+      const touched = new Set(store.bundles.slice(length).flat().map(flowKey));
+      for (const each of there) {
+        const key = flowKey(each);
+        const one = wanted.get(key);
+        if (!one || flowContent(one) !== flowContent(each)) throw new Error('not what is stated');
+        const was = before.get(key);
+        if ((was !== undefined && flowContent(was) === flowContent(one)) === touched.has(key))
+          throw new Error('touched without need');
+      }
+      if (store.flows.get(flowKey(foreign)) !== foreign) throw new Error('another’s rule was touched');
+    }),
+    { numRuns: 500 },
   );
 });
 
@@ -166,3 +503,140 @@ t.test('tables are numbered by stage, then by the order of the plugins', async (
     /table x/,
   );
 });
+
+/** The controller's core behind a real listener, with one plugin that states so many rules for every switch. */
+async function coreOf(t: Test, plugin: Partial<Plugin>, options: ListenerOptions = {}) {
+  let host: PluginHost | undefined;
+  const core = new Core(
+    [
+      {
+        name: 'p',
+        tables: [{ name: 'x', stage: 'classify' }],
+        start: (given) => {
+          host = given;
+        },
+        ...plugin,
+      },
+    ],
+    silentLog,
+  );
+  await core.start();
+  t.teardown(() => core.close());
+  if (!host) throw new Error('not started');
+  const ear = await listening(t, options);
+  const failed: Error[] = [];
+  ear.listener.on('switch', (sw) => void core.adopt(sw).catch((error: Error) => failed.push(error)));
+  return { ...ear, core, host, failed };
+}
+
+const rule = (port: number, cookie = 0): Rule => ({
+  ...{ table: 'x', priority: 10, match: { in_port: port }, instructions: [] },
+  cookie,
+});
+
+t.test('50 switches at once get their rules; when they all come back at once, nothing is sent', async (t) => {
+  const count = 200;
+  const { core, host, join, failed } = await coreOf(t, {
+    switchUp: (sw) => {
+      const rules = Array.from({ length: count }, (_, port) => rule(port));
+      host.setRules(sw.dpid, 'all', rules).catch((error: Error) => failed.push(error));
+    },
+  });
+  const stores = Array.from({ length: 50 }, () => new RuleStore());
+  for (let round = 0; round < 3; round++) {
+    const joined = await Promise.all(
+      stores.map(async (store, i) => {
+        const serving = await join(BigInt(i + 1), (peer) => store.serve(peer));
+        return serving;
+      }),
+    );
+    await waitFor('all switches to be ready', () => core.switches().length === stores.length);
+    for (const store of stores) t.equal(store.flows.size, count);
+    const closed = joined.map(({ sw }) => once(sw, 'close'));
+    for (const { peer } of joined) peer.socket.destroy();
+    await Promise.all(closed);
+    t.equal(core.switches().length, 0);
+  }
+  t.same(failed, []);
+  for (const store of stores) t.equal(store.bundles.length, 1, 'one bundle, the first time');
+});
+
+t.test('a plugin that is behind with its rules gets no packets until it has caught up', async (t) => {
+  let packets = 0;
+  const { core, host, join, failed } = await coreOf(t, {
+    // A rule for every packet, as a switch that learns has.
+    packetIn: ({ switch: sw }) => {
+      packets++;
+      host
+        .setRules(sw.dpid, `packet ${packets}`, [rule(packets)])
+        .catch((error: Error) => failed.push(error));
+    },
+  });
+  const store = new RuleStore();
+  const { peer } = await join(1n, (peer) => store.serve(peer));
+  await waitFor('the switch', () => core.switches().length === 1);
+  let open = (): void => {};
+  store.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const said = 5_000;
+  const { cookie } = cookieClass(1);
+  for (let i = 0; i < said; i++) peer.say({ ...packetIn(1), cookie });
+  await peer.understood();
+  t.ok(packets >= 1_024 && packets < 1_100, `${packets} packets were taken`);
+  open();
+  await waitFor('its rules', () => store.flows.size === packets);
+  peer.say({ ...packetIn(1), cookie });
+  await peer.understood();
+  t.ok(packets > 1_024, 'then it gets them again');
+  t.same(failed, []);
+});
+
+t.test(
+  'a plugin that fails on an event harms nobody; one that fails on a new switch has it hung up',
+  async (t) => {
+    const calls: string[] = [];
+    let fails = false;
+    const { core, join, failed } = await coreOf(t, {
+      switchUp: () => {
+        calls.push('up');
+        if (fails) throw new Error('can’t say what it needs');
+      },
+      switchDown: () => {
+        calls.push('down');
+        throw new Error('down');
+      },
+      packetIn: () => {
+        calls.push('packet');
+        throw new Error('packet');
+      },
+      portChange: () => {
+        calls.push('port');
+        throw new Error('port');
+      },
+      flowRemoved: () => {
+        calls.push('removed');
+        throw new Error('removed');
+      },
+    });
+    const { peer, sw } = await join(1n, (peer) => new RuleStore().serve(peer));
+    await waitFor('the switch', () => core.switches().length === 1);
+    const { cookie } = cookieClass(1);
+    peer.say({ ...packetIn(1), cookie });
+    peer.say({ type: 'port_status', reason: 'add', port: wirePort(2) });
+    peer.say({
+      ...{ type: 'flow_removed', cookie, priority: 3, reason: 'delete', tableId: 2, match: {} },
+      ...{ durationSec: 1, durationNsec: 2, idleTimeout: 3, hardTimeout: 4, packetCount: 5n, byteCount: 6n },
+    });
+    await peer.understood();
+    t.same(calls, ['up', 'packet', 'port', 'removed']);
+    t.notOk(sw.closed);
+    sw.close();
+    t.same(calls.splice(0).at(-1), 'down');
+    fails = true;
+    const again = await join(1n, (peer) => new RuleStore().serve(peer));
+    await again.peer.closed;
+    t.match(failed, [{ message: /can’t say what it needs/ }]);
+    t.same(calls, ['up', 'down']);
+  },
+);

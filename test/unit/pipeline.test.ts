@@ -3,8 +3,8 @@
  */
 import fc from 'fast-check';
 import t from 'tap';
+import { flowKey } from '../../controller-app/core/flow-identity.js';
 import { MAX_INSTANCE_NUMBER } from '../../controller-app/core/instance-numbers.js';
-import { flowKey } from '../../controller-app/core/rule-set.js';
 import { CT_STATE, type Match, TCP_FLAGS } from '../../controller-app/openflow/index.js';
 import {
   adoptionRules,

@@ -1,0 +1,124 @@
+/**
+ * What a switch really has of our rules, as far as is known: so that a change can be computed without asking. Pure.
+ */
+import type { Flow, FlowMod } from '../openflow/index.js';
+import { flowContent, flowKey } from './flow-identity.js';
+import type { Plan, RuleSet, Stated } from './rule-set.js';
+
+export class ActualRules {
+  /** By key: everything else of the flow. */
+  readonly #contents = new Map<string, string>();
+
+  get size(): number {
+    return this.#contents.size;
+  }
+
+  /** The switch has this rule: it was seen, or its adding was confirmed. */
+  has({ key, content }: Pick<Stated, 'key' | 'content'>): boolean {
+    return this.#contents.get(key) === content;
+  }
+
+  knows(key: string): boolean {
+    return this.#contents.has(key);
+  }
+
+  set({ key, content }: Pick<Stated, 'key' | 'content'>): void {
+    this.#contents.set(key, content);
+  }
+
+  delete(key: string): void {
+    this.#contents.delete(key);
+  }
+
+  /** The flow mods that a plan needs here. Removals come first: a rule may make room for another. */
+  modsFor(plan: Plan): FlowMod[] {
+    return [
+      ...plan.leaving.filter(({ key }) => this.knows(key)).map(({ flow }) => deletion(flow)),
+      ...plan.stating.filter((stated) => !this.has(stated)).map(({ flow }) => addition(flow)),
+    ];
+  }
+
+  /** Those have been confirmed. */
+  did(plan: Plan): void {
+    for (const { key } of plan.leaving) this.delete(key);
+    for (const stated of plan.stating) this.set(stated);
+  }
+}
+
+/**
+ * The comparison of what a switch has with what it should have. It is shown our flows as the switch tells them, some at a time, and keeps of each only what
+ * is needed.
+ */
+export class Comparison {
+  readonly actual = new ActualRules();
+  readonly #rules: RuleSet;
+  readonly #strangers: FlowMod[] = [];
+  /** Rules that are there, but not as they should be. */
+  readonly #changed: Stated[] = [];
+
+  constructor(rules: RuleSet) {
+    this.#rules = rules;
+  }
+
+  /** How many flows have been seen. */
+  get seen(): number {
+    return this.actual.size;
+  }
+
+  see(flow: Flow): void {
+    const key = flowKey(flow);
+    const stated = this.#rules.get(key);
+    const content = flowContent(flow);
+    // Equal strings are kept once.
+    this.actual.set({ key, content: stated?.content === content ? stated.content : content });
+    if (!stated) this.#strangers.push(deletion(flow));
+    else if (stated.content !== content) this.#changed.push(stated);
+  }
+
+  /** When all flows have been seen: rules that are stated, and not there. */
+  missing(): Stated[] {
+    return [...this.#rules.values()].filter(({ key }) => !this.actual.knows(key));
+  }
+
+  /**
+   * When all flows have been seen: what the switch needs. Rules that are as they should be are not touched: their counters and their
+   * age go on.
+   */
+  difference(): Difference {
+    return { missing: this.missing(), changed: this.#changed, strangers: this.#strangers };
+  }
+
+  /** The switch has been given that. */
+  done({ missing, changed, strangers }: Difference): void {
+    for (const mod of strangers) this.actual.delete(flowKey(mod));
+    for (const stated of [...changed, ...missing]) this.actual.set(stated);
+  }
+}
+
+export interface Difference {
+  /** Stated, and not there. */
+  readonly missing: readonly Stated[];
+  /** There with another cookie, other instructions, time-outs or flags. */
+  readonly changed: readonly Stated[];
+  /** There under our cookies, and not stated: removals. */
+  readonly strangers: readonly FlowMod[];
+}
+
+const addition = (flow: Flow): FlowMod => ({ ...flow, type: 'flow_mod', command: 'add' });
+
+/** Of that flow and no other: its cookie must be the same, too. */
+const deletion = ({ table, priority, cookie, match }: Flow): FlowMod => ({
+  type: 'flow_mod',
+  command: 'delete_strict',
+  table,
+  priority,
+  cookie,
+  cookieMask: (1n << 64n) - 1n,
+  match,
+  instructions: [],
+});
+
+/** Removals first. */
+export function modsOf({ missing, changed, strangers }: Difference): FlowMod[] {
+  return [...strangers, ...[...changed, ...missing].map(({ flow }) => addition(flow))];
+}

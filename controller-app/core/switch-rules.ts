@@ -1,0 +1,284 @@
+/**
+ * Keeps the rules of one switch as the plugins state them. Three states:
+ *
+ *   away      not connected: changes are remembered
+ *   unknown   connected, but what it has is not known: it is asked, and gets the difference in one bundle
+ *   known     changes are computed against what it has, without asking; those that come while a bundle is under way go in one bundle after it
+ *
+ * A bundle that the switch refuses changes nothing, there or here. After a bundle of which nobody knows what became of it (no answer) the state is
+ * unknown. When a switch can't be brought to what it should have it is hung up: it keeps what it had, and everything begins
+ * anew when it comes back.
+ */
+import type { Flow, FlowMod, FlowRemovedMessage, FlowStats } from '../openflow/index.js';
+import { BundleError } from '../switch/index.js';
+import { ActualRules, Comparison, type Difference, modsOf } from './actual-rules.js';
+import { OUR_COOKIES } from './cookies.js';
+import { CoreError } from './errors.js';
+import { flowKey } from './flow-identity.js';
+import { endsByItself, type Plan, RuleSet, type Stated } from './rule-set.js';
+
+/** The most that all plugins together may state for one switch, and that a switch may have of ours. */
+const MAX_RULES_PER_SWITCH = 200_000;
+/** Changes of one plugin that wait for one switch. */
+const MAX_WAITING_CHANGES = 4_096;
+/** For each answer within a bundle: a switch may take its time to commit many rules. */
+const BUNDLE_TIMEOUT_MS = 20_000;
+
+/** What is needed of a live switch. */
+export interface RuleTarget {
+  readonly closed: boolean;
+  eachFlows(
+    filter: { readonly cookie: bigint; readonly cookieMask: bigint },
+    onFlows: (flows: readonly FlowStats[]) => void,
+  ): Promise<void>;
+  bundle(mods: readonly FlowMod[], options: { readonly timeoutMs: number }): Promise<void>;
+  close(reason?: Error): void;
+}
+
+/** What a reconciliation found and did, in numbers of rules. */
+export interface Reconciled {
+  readonly stated: number;
+  readonly unchanged: number;
+  readonly added: number;
+  readonly changed: number;
+  readonly removed: number;
+}
+
+type Groups = ReadonlyMap<string, readonly Flow[]>;
+
+interface Change {
+  readonly groups: Groups;
+  /** Once: confirmed, or failed with this. */
+  readonly settle: (error?: unknown) => void;
+}
+
+interface Arrival {
+  readonly resolve: (result: Reconciled) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+type State =
+  | { readonly name: 'away' }
+  | {
+      readonly name: 'unknown';
+      readonly target: RuleTarget;
+      /** So many changes were stated before it connected: they are part of what it gets. */
+      readonly before: number;
+      readonly arrival?: Arrival;
+    }
+  | { readonly name: 'known'; readonly target: RuleTarget };
+
+export class SwitchRules {
+  readonly #rules = new RuleSet();
+  #state: State = { name: 'away' };
+  /** Holds in the state `known` only. */
+  #actual = new ActualRules();
+  /** Rules which end by themselves and were in the switch: should they be missing, they have ended. */
+  readonly #begun = new Set<string>();
+  readonly #waiting: Change[] = [];
+  readonly #waitingOf = new Map<string, number>();
+  /** So many of the waiting changes go alone: together they were refused. */
+  #alone = 0;
+  #working = false;
+  readonly #maxRules: number;
+
+  constructor(maxRules = MAX_RULES_PER_SWITCH) {
+    this.#maxRules = maxRules;
+  }
+
+  /** How many rules are stated. */
+  get size(): number {
+    return this.#rules.size;
+  }
+
+  /** Changes of this owner that wait. */
+  waiting(owner: string): number {
+    return this.#waitingOf.get(owner) ?? 0;
+  }
+
+  /**
+   * States groups of rules, in place of what they had. Settles when the switch has confirmed, or when it is away and they are
+   * remembered. Fails when they can't be, and then nothing has changed.
+   */
+  change(owner: string, groups: Groups): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const waiting = this.waiting(owner);
+      if (waiting >= MAX_WAITING_CHANGES) {
+        const words = `${waiting} changes of ${owner} wait for the switch: they come faster than it takes them`;
+        reject(new CoreError('busy', words));
+        return;
+      }
+      this.#waitingOf.set(owner, waiting + 1);
+      const settle = (error?: unknown): void => {
+        const left = this.waiting(owner) - 1;
+        if (left > 0) this.#waitingOf.set(owner, left);
+        else this.#waitingOf.delete(owner);
+        if (error === undefined) resolve();
+        else reject(error);
+      };
+      this.#waiting.push({ groups, settle });
+      void this.#work();
+    });
+  }
+
+  /** The switch is there. Settles when it has what is stated by now. */
+  connect(target: RuleTarget): Promise<Reconciled> {
+    return new Promise((resolve, reject) => {
+      this.#interrupt(new Error('the switch has connected again'));
+      const before = this.#waiting.length;
+      this.#state = { name: 'unknown', target, before, arrival: { resolve, reject } };
+      void this.#work();
+    });
+  }
+
+  /** The switch is gone. */
+  disconnect(target: RuleTarget, reason: Error): void {
+    if (this.#state.name === 'away' || this.#state.target !== target) return;
+    this.#interrupt(reason);
+    this.#state = { name: 'away' };
+  }
+
+  /**
+   * The switch tells that a flow of ours is gone. When its time was over, it is stated no more. When somebody removed it, it comes back
+   * with the next connection, as do all those of which nothing is told.
+   */
+  removed({ reason, tableId, priority, match, cookie }: FlowRemovedMessage): void {
+    if (reason !== 'idle_timeout' && reason !== 'hard_timeout') return;
+    const key = flowKey({ table: tableId, priority, match });
+    this.#actual.delete(key);
+    const stated = this.#rules.get(key);
+    if (stated && stated.flow.cookie === cookie) this.#forget(stated);
+  }
+
+  #interrupt(reason: Error): void {
+    if (this.#state.name === 'unknown') this.#state.arrival?.reject(reason);
+  }
+
+  #forget(stated: Stated): void {
+    if (!endsByItself(stated.flow)) return;
+    this.#rules.forget(stated);
+    this.#begun.delete(stated.key);
+  }
+
+  async #work(): Promise<void> {
+    if (this.#working) return;
+    this.#working = true;
+    while (this.#state.name === 'unknown' || this.#waiting.length > 0) {
+      const state = this.#state;
+      if (state.name === 'unknown') await this.#reconcile(state);
+      else if (state.name === 'away') this.#remember(this.#take());
+      else await this.#send(state, this.#take());
+    }
+    this.#working = false;
+  }
+
+  #take(): Change[] {
+    const count = this.#alone > 0 ? 1 : this.#waiting.length;
+    this.#alone = Math.max(0, this.#alone - 1);
+    return this.#waiting.splice(0, count);
+  }
+
+  #remember(changes: readonly Change[]): void {
+    for (const change of changes) {
+      try {
+        const plan = this.#plan([change]);
+        plan.commit();
+        // Stated again, it begins again.
+        for (const { key } of [...plan.leaving, ...plan.stating]) this.#begun.delete(key);
+        change.settle();
+      } catch (error) {
+        change.settle(error);
+      }
+    }
+  }
+
+  /** What several changes mean together: of one group the last counts. */
+  #plan(changes: readonly Change[]): Plan {
+    const groups = new Map<string, readonly Flow[]>();
+    for (const change of changes) for (const [group, flows] of change.groups) groups.set(group, flows);
+    const plan = this.#rules.plan(groups);
+    if (plan.size > this.#maxRules)
+      throw new CoreError(
+        'too-many-rules',
+        `more than ${this.#maxRules} rules for one switch: use fewer policy rules or terminals`,
+      );
+    return plan;
+  }
+
+  async #send(state: State & { readonly name: 'known' }, changes: readonly Change[]): Promise<void> {
+    let sent = false;
+    try {
+      const plan = this.#plan(changes);
+      const mods = this.#actual.modsFor(plan);
+      sent = mods.length > 0;
+      if (sent) await state.target.bundle(mods, { timeoutMs: BUNDLE_TIMEOUT_MS });
+      this.#actual.did(plan);
+      plan.commit();
+      for (const { key } of plan.leaving) this.#begun.delete(key);
+      this.#begin(plan.stating);
+      for (const { settle } of changes) settle();
+    } catch (error) {
+      const nothingDone = !sent || error instanceof BundleError;
+      if (nothingDone && changes.length > 1) {
+        this.#waiting.unshift(...changes);
+        this.#alone = changes.length;
+        return;
+      }
+      if (!nothingDone && this.#state === state)
+        this.#state = { name: 'unknown', target: state.target, before: 0 };
+      for (const { settle } of changes) settle(error);
+    }
+  }
+
+  /** The switch has these now. */
+  #begin(rules: Iterable<Stated>): void {
+    for (const { key, flow } of rules) if (endsByItself(flow)) this.#begun.add(key);
+  }
+
+  async #reconcile(state: State & { readonly name: 'unknown' }): Promise<void> {
+    const { target, before, arrival } = state;
+    this.#remember(this.#waiting.splice(0, before));
+    this.#alone = 0;
+    const comparison = new Comparison(this.#rules);
+    this.#actual = comparison.actual;
+    try {
+      await target.eachFlows(OUR_COOKIES, (flows) => {
+        for (const flow of flows) comparison.see(flow);
+        if (comparison.seen > this.#maxRules) throw tooManyThere(this.#maxRules);
+      });
+      for (const stated of comparison.missing()) if (this.#begun.has(stated.key)) this.#forget(stated);
+      const difference = comparison.difference();
+      const mods = modsOf(difference);
+      if (mods.length > 0) await target.bundle(mods, { timeoutMs: BUNDLE_TIMEOUT_MS });
+      if (this.#state !== state) return;
+      comparison.done(difference);
+      this.#begin(this.#rules.values());
+      this.#state = { name: 'known', target };
+      arrival?.resolve(counted(difference, this.#rules.size));
+    } catch (error) {
+      if (this.#state !== state) return;
+      this.#state = { name: 'away' };
+      arrival?.reject(error);
+      target.close(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+}
+
+function tooManyThere(most: number): CoreError {
+  const { cookie, cookieMask } = OUR_COOKIES;
+  const filter = `cookie=0x${cookie.toString(16)}/0x${cookieMask.toString(16)}`;
+  return new CoreError(
+    'too-many-rules',
+    `the switch has more than ${most} rules under our cookies: remove them with "ovs-ofctl del-flows BRIDGE ${filter}"`,
+  );
+}
+
+function counted({ missing, changed, strangers }: Difference, stated: number): Reconciled {
+  return {
+    stated,
+    unchanged: stated - missing.length - changed.length,
+    added: missing.length,
+    changed: changed.length,
+    removed: strangers.length,
+  };
+}
