@@ -332,7 +332,7 @@ t.test('a rule whose time was over is stated no more', async (t) => {
   t.match(await rules.connect(store.connect()), { stated: 1, added: 1 }, 'not stated since: they have ended');
 });
 
-t.test('whatever happens between them, a switch that comes back gets exactly what is stated', async (t) => {
+t.test('whatever happens between them, a switch that comes back gets exactly what is stated', async () => {
   const port = fc.nat(11);
   const step = fc.oneof(
     fc.record({

@@ -9,7 +9,7 @@ import t, { type Test } from 'tap';
 import { type Message, OFPP } from '../../controller-app/openflow/index.js';
 import { toBytes } from '../../controller-app/switch/codec.js';
 import { Connection } from '../../controller-app/switch/connection.js';
-import { type ListenerOptions, type Switch, SwitchError } from '../../controller-app/switch/index.js';
+import { type Switch, SwitchError } from '../../controller-app/switch/index.js';
 import { Lobby, neighbourhood } from '../../controller-app/switch/lobby.js';
 import { bounds } from '../../controller-app/switch/options.js';
 import { refusalLog } from '../../controller-app/switch/refusal-log.js';

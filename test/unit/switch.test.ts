@@ -3,7 +3,7 @@
  */
 import { once } from 'node:events';
 import t from 'tap';
-import { type FlowMod, type Message, OFPP } from '../../controller-app/openflow/index.js';
+import { type FlowMod, OFPP } from '../../controller-app/openflow/index.js';
 import { toBytes } from '../../controller-app/switch/codec.js';
 import {
   BundleError,
