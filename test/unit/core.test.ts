@@ -223,6 +223,28 @@ t.test('what was stated before the switch came is in its first bundle; what come
   t.same(store.bundles.map(sent), [[['add', 2]], [['add', 3]]]);
 });
 
+t.test('what waits for a bundle when the switch goes is in the first one when it is back', async (t) => {
+  const { rules, store, connection, bundles } = await inService({ a: [flow(1)] });
+  let open = (): void => {};
+  store.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const under = rules.change('p', groups({ a: [flow(2)] }));
+  const waits = rules.change('p', groups({ b: [flow(3)] }));
+  connection.close();
+  store.flows.clear();
+  const back = rules.connect(store.connect());
+  open();
+  await t.rejects(under, { code: 'closed' });
+  await Promise.all([waits, back]);
+  t.same(bundles().map(sent), [
+    [
+      ['add', 1],
+      ['add', 3],
+    ],
+  ]);
+});
+
 t.test('when nobody knows what became of a bundle, the switch is asked', async (t) => {
   for (const fate of ['lost', 'done, and lost'] as const) {
     const { rules, store, connection } = await inService({ a: [flow(1)] });
@@ -450,6 +472,27 @@ t.test(
     t.not(key({ reg0: 1 }), key({ reg0: { value: 1, mask: 0xff } }), 'a mask that says something counts');
   },
 );
+
+t.test('rules are the same when only their spelling differs', async (t) => {
+  const content = (instructions: Flow['instructions'], more: Partial<Flow> = {}) =>
+    flowContent({ ...flow(1), instructions, ...more });
+  const mac = (value: string) =>
+    ({ type: 'apply_actions', actions: [{ type: 'set_field', field: { eth_dst: value } }] }) as const;
+  const goOn = { type: 'goto_table', table: 5 } as const;
+  t.equal(content([goOn, mac('02:00:00:00:00:AB')]), content([mac('02:00:00:00:00:ab'), goOn]));
+  t.equal(content([goOn]), content([goOn], { idleTimeout: 0, hardTimeout: 0, flags: OFPFF.CHECK_OVERLAP }));
+  const others: Partial<Flow>[] = [
+    { cookie: 1n },
+    { idleTimeout: 1 },
+    { hardTimeout: 1 },
+    { flags: OFPFF.SEND_FLOW_REM },
+    { instructions: [] },
+    { instructions: [{ ...goOn, table: 6 }] },
+    { instructions: [goOn, mac('02:00:00:00:00:ac')] },
+  ];
+  const all = [{}, ...others].map((more) => content([goOn], more));
+  t.equal(new Set(all).size, all.length, 'and others are others');
+});
 
 t.test('a cookie tells the plugin and its own bits; other controllers have none of ours', async (t) => {
   t.same(readCookie(cookieClass(3).cookie | 0x12345678n), { plugin: 3, own: 0x12345678 });
