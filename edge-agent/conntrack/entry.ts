@@ -6,7 +6,8 @@
  */
 import type { Connection, TcpState } from '../../shared/firewall/connection.js';
 import { familyOf } from '../../shared/firewall/terminal.js';
-import { ADMITTED_MARK } from '../iptables/render.js';
+import { ADMITTED_MARK } from '../iptables/names.js';
+import { plainWord } from '../iptables/plain.js';
 
 /**
  * Linux has more states than a connection here. CLOSE_WAIT stands for all of closing, because it takes data and FINs of either side in any
@@ -29,18 +30,23 @@ export function additionOf(connection: Connection, timeoutSeconds: number): read
     '-m',
     `${ADMITTED_MARK}`,
     '-t',
-    `${timeoutSeconds}`,
+    plainWord(timeoutSeconds),
   ];
 }
 
 /** Arguments of a command that gives an entry that is there this connection's state. */
 export function updateOf(connection: Connection, timeoutSeconds: number): readonly string[] {
-  return ['-U', ...tupleOf(connection), ...stateOf(connection), '-t', `${timeoutSeconds}`];
+  return ['-U', ...tupleOf(connection), ...stateOf(connection), '-t', plainWord(timeoutSeconds)];
 }
 
 /** Arguments of a command that deletes the connection. */
 export function deletionOf(connection: Connection): readonly string[] {
   return ['-D', ...tupleOf(connection)];
+}
+
+/** Arguments of commands that delete every connection of this address, whoever opened it. */
+export function deletionsOf(address: string): readonly (readonly string[])[] {
+  return ['-s', '-d'].map((end) => ['-D', end, plainWord(address)]);
 }
 
 /** Commands as one file for `conntrack -R -`. */
@@ -53,11 +59,11 @@ function tupleOf(connection: Connection): readonly string[] {
   const fromTerminal = connection.opener === 'terminal';
   const source = fromTerminal ? connection.local.address : connection.remote.address;
   const destination = fromTerminal ? connection.remote.address : connection.local.address;
-  const ends = ['-s', source, '-d', destination];
+  const ends = ['-s', plainWord(source), '-d', plainWord(destination)];
   if (connection.protocol === 'icmp') {
     // The options of an echo request, which is what every echo begins with.
     return familyOf(source) === 'ipv4'
-      ? ['-p', 'icmp', ...ends, '--icmp-type', '8', '--icmp-code', '0', '--icmp-id', `${connection.id}`]
+      ? ['-p', 'icmp', ...ends, '--icmp-type', '8', '--icmp-code', '0', '--icmp-id', plainWord(connection.id)]
       : [
           '-p',
           'icmpv6',
@@ -67,13 +73,21 @@ function tupleOf(connection: Connection): readonly string[] {
           '--icmpv6-code',
           '0',
           '--icmpv6-id',
-          `${connection.id}`,
+          plainWord(connection.id),
         ];
   }
   const [sport, dport] = fromTerminal
     ? [connection.local.port, connection.remote.port]
     : [connection.remote.port, connection.local.port];
-  return ['-p', connection.protocol, ...ends, '--sport', `${sport}`, '--dport', `${dport}`];
+  return [
+    '-p',
+    plainWord(connection.protocol),
+    ...ends,
+    '--sport',
+    plainWord(sport),
+    '--dport',
+    plainWord(dport),
+  ];
 }
 
 function stateOf(connection: Connection): readonly string[] {

@@ -46,8 +46,9 @@ export class EventStream {
     compartment: Compartment,
     own: OwnAddresses,
     listener: EventListener,
+    bufferBytes: number = BUFFER_BYTES,
   ): Promise<EventStream> {
-    const child = compartment.start(CONNTRACK, ['-E', '-o', 'extended', '-b', `${BUFFER_BYTES}`]);
+    const child = compartment.start(CONNTRACK, ['-E', '-o', 'extended', '-b', `${bufferBytes}`]);
     const stream = new EventStream(child, own, listener);
     try {
       await stream.#listening();

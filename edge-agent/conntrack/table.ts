@@ -8,7 +8,7 @@ import { DomainError } from '../../shared/domain/domain.js';
 import type { Connection } from '../../shared/firewall/connection.js';
 import { CommandError } from '../../shared/runtime/command.js';
 import type { Compartment } from '../runtime/runtime.js';
-import { additionOf, batchOf, deletionOf, updateOf } from './entry.js';
+import { additionOf, batchOf, deletionOf, deletionsOf, updateOf } from './entry.js';
 import { type OwnAddresses, parseDump } from './parse.js';
 
 export const CONNTRACK = '/usr/sbin/conntrack';
@@ -53,6 +53,11 @@ export class ConnectionTable {
       updated.map((connection) => () => this.#update(connection)),
       SIDE_BY_SIDE,
     );
+  }
+
+  /** Ends every connection of these addresses. */
+  async deleteAddresses(addresses: readonly string[]): Promise<void> {
+    await this.#batch(addresses.flatMap(deletionsOf));
   }
 
   /** Every connection of the terminal that the kernel knows. */

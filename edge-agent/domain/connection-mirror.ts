@@ -82,6 +82,12 @@ export class ConnectionMirror {
     return { table, changes: effective };
   }
 
+  /** Connections of this address of the terminal's are over. */
+  forget(address: string): void {
+    for (const [key, { local }] of this.#connections)
+      if (local.address === address) this.#connections.delete(key);
+  }
+
   /** Takes a whole dump as the truth; returns what differs from what was believed. */
   replace(connections: readonly Connection[]): readonly Change[] {
     const now = new Map(connections.map((connection) => [connectionKey(connection), connection]));

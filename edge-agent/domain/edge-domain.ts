@@ -3,7 +3,6 @@
  *
  * It keeps instances by terminal and epoch and lets an old epoch do nothing; calls for one terminal run one after another. What an instance is, is instance.ts.
  */
-import { z } from 'zod';
 import { KeyedQueue } from '../../shared/channel/keyed-queue.js';
 import {
   type Capabilities,
@@ -14,19 +13,14 @@ import {
   type InstanceId,
 } from '../../shared/domain/domain.js';
 import { type Policy, policySchema } from '../../shared/firewall/policy.js';
-import {
-  type Delta,
-  type Epoch,
-  type FirewallState,
-  firewallStateSchema,
-  type Snapshot,
-} from '../../shared/firewall/state.js';
+import type { Delta, Epoch, FirewallState, Snapshot } from '../../shared/firewall/state.js';
 import { type Terminal, terminalSchema } from '../../shared/firewall/terminal.js';
 import type { Log } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
 import type { InstanceRuntime } from '../runtime/runtime.js';
 import type { Wiring } from '../wiring/wiring.js';
 import { Instance } from './instance.js';
+import { valid, validState } from './valid.js';
 
 export interface EdgeDomainOptions {
   readonly name: string;
@@ -37,6 +31,8 @@ export interface EdgeDomainOptions {
   readonly maxLeaseMs?: number;
   /** A longer drain is taken for one of this many ms. Default 600,000. */
   readonly maxDrainMs?: number;
+  /** For conntrack's events that the agent has not read yet, in bytes. Default 16 MiB. */
+  readonly eventBufferBytes?: number;
   /** Loaded connections are kept at least this many seconds without a packet: on a standby they meet none. Default 120. */
   readonly standbySeconds?: number;
 }
@@ -46,7 +42,6 @@ const DEFAULT_LEASE_MS = 10_000;
 const DEFAULT_MAX_LEASE_MS = 60_000;
 const DEFAULT_MAX_DRAIN_MS = 600_000;
 const DEFAULT_STANDBY_SECONDS = 120;
-const MAX_PROBLEM_TEXT = 2000;
 
 export class EdgeDomain implements Domain {
   readonly name: string;
@@ -85,7 +80,7 @@ export class EdgeDomain implements Domain {
   }
 
   async prepare(given: Snapshot, epoch: Epoch): Promise<Ends> {
-    const snapshot = valid(firewallStateSchema, given, 'snapshot');
+    const snapshot = validState(given);
     const id: InstanceId = { terminal: snapshot.terminal.name, epoch };
     return this.#call(id, async () => {
       const before = this.#instances.get(id.terminal)?.get(epoch);
@@ -103,6 +98,7 @@ export class EdgeDomain implements Domain {
         wiring: this.options.wiring,
         log: this.options.log,
         enqueue: (act) => this.#enqueue(id.terminal, act),
+        eventBufferBytes: this.options.eventBufferBytes,
         standbySeconds: this.options.standbySeconds ?? DEFAULT_STANDBY_SECONDS,
         leaseMs: Math.min(this.#usualLeaseMs, this.#maxLeaseMs),
       });
@@ -174,8 +170,10 @@ export class EdgeDomain implements Domain {
     const checks = await Promise.allSettled([this.options.runtime.check(), this.options.wiring.check()]);
     const problems = [
       ...checks.flatMap((check) => (check.status === 'rejected' ? [messageOf(check.reason)] : [])),
-      ...all.flatMap(({ id, broken }) =>
-        broken === undefined ? [] : [`the instance of ${id.terminal} (epoch ${id.epoch}): ${broken}`],
+      ...all.flatMap(({ id, broken, limit }) =>
+        [broken, limit].flatMap((problem) =>
+          problem === undefined ? [] : [`the instance of ${id.terminal} (epoch ${id.epoch}): ${problem}`],
+        ),
       ),
     ];
     return problems.length === 0
@@ -283,15 +281,6 @@ export class EdgeDomain implements Domain {
     instances?.delete(instance.id.epoch);
     if (instances?.size === 0) this.#instances.delete(instance.id.terminal);
   }
-}
-
-function valid<S extends z.ZodType>(schema: S, value: unknown, what: string): z.output<S> {
-  const result = schema.safeParse(value);
-  if (result.success) return result.data;
-  throw new DomainError(
-    'invalid',
-    `not a ${what}: ${z.prettifyError(result.error).slice(0, MAX_PROBLEM_TEXT)}`,
-  );
 }
 
 function asDomainError(error: unknown): DomainError {

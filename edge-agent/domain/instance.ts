@@ -2,23 +2,24 @@
  * One instance: a compartment with its rules, its connections and its two ends, and the role it plays.
  *
  * Roles:  standby -> active -> draining, and retired from each of them. Calls come one after another: the domain queues them.
- * Who closes what: the instance owns compartment, wires, event stream, timers and change log; `close` ends them all.
+ * Who closes what: the instance owns compartment, wires, tracked connections, timers and change log; `close` ends them all.
  */
 import { ChangeLog } from '../../shared/domain/change-log.js';
 import { DomainError, type Ends, type InstanceId, type Role } from '../../shared/domain/domain.js';
+import { problemOfChanges } from '../../shared/firewall/admission.js';
 import type { Policy } from '../../shared/firewall/policy.js';
-import type { Change, Delta, FirewallState, RuleCounter, Snapshot } from '../../shared/firewall/state.js';
+import { isSamePolicy, PolicyHistory } from '../../shared/firewall/policy-history.js';
+import type { Delta, FirewallState, Snapshot } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
 import type { Log } from '../../shared/runtime/log.js';
-import { EventStream } from '../conntrack/events.js';
-import { type OwnAddresses, ownAddresses, type ParsedEvent } from '../conntrack/parse.js';
-import { ConnectionTable } from '../conntrack/table.js';
-import { applyRuleset, applyStop, readCounters } from '../iptables/apply.js';
-import { gateSeconds, setGate } from '../iptables/gate.js';
+import { type BridgeLimits, joinEnds, makeBridge } from '../bridge/inner-bridge.js';
+import { gateSeconds } from '../iptables/gate.js';
 import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
 import type { Wires, Wiring } from '../wiring/wiring.js';
-import { ConnectionMirror } from './connection-mirror.js';
+import { freshChanges, inOrder } from './incoming-changes.js';
+import { InstalledRules } from './rules.js';
 import { withDeadline } from './timer.js';
+import { TrackedConnections } from './tracked-connections.js';
 
 export interface InstanceParts {
   readonly runtime: InstanceRuntime;
@@ -30,11 +31,9 @@ export interface InstanceParts {
   readonly standbySeconds: number;
   /** The lease that is to be expected, in ms: activation with another one renders the rules anew. */
   readonly leaseMs: number;
+  /** The socket's buffer for conntrack's events, in bytes. */
+  readonly eventBufferBytes: number | undefined;
 }
-
-/** How often the stream of events may break and be mended before the instance gives up reporting changes. */
-const MAX_RESYNCS_IN_A_ROW = 5;
-const RESYNC_CALM_MS = 10_000;
 
 export class Instance {
   role: Role = 'standby';
@@ -43,37 +42,35 @@ export class Instance {
   /** Its drain has ended: nothing passes any more. */
   stopped = false;
   readonly ends: Ends;
-  readonly #own: OwnAddresses;
-  readonly #table: ConnectionTable;
-  readonly #mirror: ConnectionMirror;
+  readonly #rules: InstalledRules;
+  readonly #policies: PolicyHistory;
+  readonly #connections: TrackedConnections;
   readonly #changes = new ChangeLog();
-  #policy: Policy;
-  /** What the rules in the compartment say of the gate. */
-  #gateSeconds: number;
+  #limits: BridgeLimits = { rejects: undefined };
   /** The last change of the instance that this one was prepared from. */
   #applied: number;
-  #stream: EventStream | undefined;
-  #resyncs = 0;
   #lease: NodeJS.Timeout | undefined;
   #drainEnd: NodeJS.Timeout | undefined;
-  #calm: NodeJS.Timeout | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(
     readonly id: InstanceId,
-    private readonly terminal: Terminal,
     snapshot: Snapshot,
     private readonly compartment: Compartment,
     private readonly wires: Wires,
     private readonly parts: InstanceParts,
   ) {
+    const { terminal, policy, earlier, connections, sequence } = snapshot;
+    const { log, enqueue, standbySeconds, eventBufferBytes } = parts;
     this.ends = wires.ends;
-    this.#policy = snapshot.policy;
-    this.#gateSeconds = gateSeconds(parts.leaseMs);
-    this.#applied = snapshot.sequence;
-    this.#own = ownAddresses(terminal);
-    this.#table = new ConnectionTable(compartment, this.#own, parts.standbySeconds);
-    this.#mirror = new ConnectionMirror(snapshot.connections);
+    this.#applied = sequence;
+    this.#policies = new PolicyHistory(policy, earlier, performance.now());
+    const contents = { terminal, policy, gateSeconds: gateSeconds(parts.leaseMs) };
+    this.#rules = new InstalledRules(compartment, contents, log);
+    this.#connections = new TrackedConnections(
+      { id, compartment, terminal, changes: this.#changes, log, enqueue, standbySeconds, eventBufferBytes },
+      connections,
+    );
     void compartment.ended.then(() => this.#break('its container has ended'));
   }
 
@@ -92,7 +89,7 @@ export class Instance {
         ? compartment.reason
         : wires.status === 'rejected' && wires.reason;
     }
-    const instance = new Instance(id, snapshot.terminal, snapshot, compartment.value, wires.value, parts);
+    const instance = new Instance(id, snapshot, compartment.value, wires.value, parts);
     try {
       await instance.#build(snapshot);
       return instance;
@@ -104,63 +101,77 @@ export class Instance {
     }
   }
 
+  /** What a person should know although the instance works. */
+  get limit(): string | undefined {
+    return rejectsAny(this.#policies.policy) ? this.#limits.rejects : undefined;
+  }
+
   /** Rules and connections first; only when all are there the ends are joined. */
-  async #build(snapshot: Snapshot): Promise<void> {
+  async #build({ terminal, counters, connections }: Snapshot): Promise<void> {
+    const bridge = makeBridge(this.compartment, terminal);
     const steps = await Promise.allSettled([
-      this.#applyRules(snapshot.counters),
-      this.#listen().then(() => this.#table.load(snapshot.connections)),
+      this.#rules.install(counters),
+      this.#connections.start(connections),
       this.wires.enter(this.compartment),
+      bridge,
     ]);
     const failed = steps.find((step) => step.status === 'rejected');
     if (failed) throw failed.reason;
-    await this.wires.join(this.compartment, this.terminal);
+    this.#limits = await bridge;
+    await joinEnds(this.compartment, terminal);
   }
 
   async apply(deltas: readonly Delta[]): Promise<void> {
     this.#mustWork();
-    const changes: Change[] = [];
-    let applied = this.#applied;
-    for (const { sequence, change } of deltas) {
-      if (sequence <= applied) continue;
-      if (sequence !== applied + 1) {
-        throw new DomainError(
-          'changes-lost',
-          `changes ${applied + 1} to ${sequence - 1} are missing: take a new snapshot`,
-        );
-      }
-      applied = sequence;
-      changes.push(change);
-    }
+    const { applied, changes } = freshChanges(deltas, this.#applied);
     if (changes.length === 0) return;
-    const result = this.#mirror.apply(changes, this.role !== 'standby');
-    await this.#table.change(result.table);
-    const policy = changes.findLast((change) => change.kind === 'policy');
-    this.#changes.append(result.changes);
-    if (policy) await this.setPolicy(policy.policy);
+    const { policy, earlier } = this.#policies;
+    const problem = problemOfChanges(this.#rules.contents.terminal, [policy, ...earlier], changes);
+    if (problem !== undefined) {
+      throw new DomainError('invalid', `these changes were not applied, none of them: ${problem}`);
+    }
+    for (const part of inOrder(changes)) {
+      if (part.kind === 'policy') await this.setPolicy(part.policy);
+      else if (part.kind === 'terminal') await this.setTerminal(part.terminal);
+      else await this.#connections.apply(part.changes, this.role !== 'standby');
+    }
     this.#applied = applied;
   }
 
-  async setTerminal(_terminal: Terminal): Promise<void> {
-    throw new DomainError('refused', 'the addresses of a terminal cannot be changed here yet');
+  /** Other rules first: what is told of connections that they admit comes after the change. */
+  async setTerminal(terminal: Terminal): Promise<void> {
+    this.#mustWork();
+    const before = this.#rules.contents.terminal;
+    if (terminal.name !== before.name || terminal.mac !== before.mac) {
+      throw new DomainError(
+        'invalid',
+        `${terminal.name} (${terminal.mac}) is another terminal than ${before.name} (${before.mac}): only addresses can change`,
+      );
+    }
+    if (isSameJson(terminal, before)) return;
+    await this.#rules.setTerminal(terminal, () => this.#connections.setTerminal(terminal));
+    this.#changes.append([{ kind: 'terminal', terminal }]);
   }
 
-  /** New rules, the counters of those that stay. Connections that were admitted go on, as the reference verdict has it. */
+  /**
+   * New rules, the counters of those that stay. Connections that were admitted go on, as the reference verdict has it. The change is told before
+   * the rules are in force, because connections that they admit may be told at once.
+   */
   async setPolicy(policy: Policy): Promise<void> {
     this.#mustWork();
-    if (isDeepEqual(policy, this.#policy)) return;
-    const counters = await readCounters(this.compartment, this.#policy);
-    const before = this.#policy;
-    this.#policy = policy;
+    const before = this.#policies.policy;
+    if (isSamePolicy(policy, before)) return;
+    this.#replacePolicy(policy);
     try {
-      await this.#applyRules(counters);
+      await this.#rules.change({ policy });
     } catch (error) {
-      this.#policy = before;
-      // One family may have taken the new rules already.
-      await this.#applyRules(counters).catch((cause: unknown) =>
-        this.parts.log.error({ err: cause, ...this.id }, 'the old policy could not be put back'),
-      );
+      this.#replacePolicy(before);
       throw error;
     }
+  }
+
+  #replacePolicy(policy: Policy): void {
+    this.#policies.replace(policy, performance.now());
     this.#changes.append([{ kind: 'policy', policy }]);
   }
 
@@ -176,8 +187,9 @@ export class Instance {
         `the instance of epoch ${this.id.epoch} drains already: prepare one of a new epoch`,
       );
     }
-    await this.#setGateSeconds(gateSeconds(leaseMs));
-    await setGate(this.compartment, this.terminal, true);
+    const seconds = gateSeconds(leaseMs);
+    if (seconds !== this.#rules.contents.gateSeconds) await this.#rules.change({ gateSeconds: seconds });
+    await this.#rules.openGate(true);
     this.role = 'active';
     clearTimeout(this.#lease);
     this.#lease = withDeadline(leaseMs, () => this.parts.enqueue(() => this.#leaseExpired()));
@@ -189,26 +201,17 @@ export class Instance {
     this.role = 'draining';
     clearTimeout(this.#lease);
     this.#drainEnd = withDeadline(drainMs, () => this.parts.enqueue(() => this.#stop()));
-    await setGate(this.compartment, this.terminal, false);
+    await this.#rules.openGate(false);
   }
 
   async export(): Promise<FirewallState> {
     this.#mustWork();
     // The number first: what happens from here on may be in the dump already, and is harmless to repeat.
     const { sequence } = this.#changes;
-    const [connections, counters] = await Promise.all([
-      this.#table.dump(),
-      readCounters(this.compartment, this.#policy),
-    ]);
-    return {
-      terminal: this.terminal,
-      epoch: this.id.epoch,
-      sequence,
-      policy: this.#policy,
-      earlier: [],
-      connections,
-      counters,
-    };
+    const { terminal, policy } = this.#rules.contents;
+    const [connections, counters] = await Promise.all([this.#connections.dump(), this.#rules.counters()]);
+    const proven = this.#policies.forExport(connections, performance.now());
+    return { terminal, epoch: this.id.epoch, sequence, policy, ...proven, counters };
   }
 
   changes(fromSequence: number, signal: AbortSignal): AsyncIterable<readonly Delta[]> {
@@ -226,89 +229,32 @@ export class Instance {
 
   async #close(): Promise<void> {
     this.role = 'retired';
-    for (const timer of [this.#lease, this.#drainEnd, this.#calm]) clearTimeout(timer);
-    this.#stream?.close();
+    for (const timer of [this.#lease, this.#drainEnd]) clearTimeout(timer);
+    this.#connections.close();
     this.#changes.end();
     const results = await Promise.allSettled([this.wires.close(), this.compartment.close()]);
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
   }
 
-  async #setGateSeconds(seconds: number): Promise<void> {
-    if (seconds === this.#gateSeconds) return;
-    const before = this.#gateSeconds;
-    this.#gateSeconds = seconds;
-    try {
-      await this.#applyRules(await readCounters(this.compartment, this.#policy));
-    } catch (error) {
-      // Whatever the rules say now, the next activation renders them again.
-      this.#gateSeconds = before;
-      throw error;
-    }
-  }
-
-  #applyRules(counters: readonly RuleCounter[]): Promise<void> {
-    return applyRuleset(this.compartment, {
-      terminal: this.terminal,
-      policy: this.#policy,
-      counters,
-      gateSeconds: this.#gateSeconds,
-    });
-  }
-
   async #leaseExpired(): Promise<void> {
     if (this.role !== 'active' || this.broken !== undefined) return;
     this.parts.log.warn(this.id, 'the lease has expired: no new connections until it is renewed');
-    await setGate(this.compartment, this.terminal, false);
+    await this.#rules.openGate(false);
   }
 
   async #stop(): Promise<void> {
     if (this.role !== 'draining' || this.broken !== undefined) return;
-    await applyStop(this.compartment);
+    await this.#rules.stop();
     this.stopped = true;
-  }
-
-  async #listen(): Promise<void> {
-    this.#stream = await EventStream.start(this.compartment, this.#own, {
-      events: (events) => this.#observe(events),
-      lost: (reason) => this.#eventsLost(reason),
-    });
-  }
-
-  #observe(events: readonly ParsedEvent[]): void {
-    this.#changes.append(events.flatMap((event) => this.#mirror.observe(event) ?? []));
-  }
-
-  #eventsLost(reason: string): void {
-    if (this.role === 'retired' || this.broken !== undefined) return;
-    this.#resyncs += 1;
-    clearTimeout(this.#calm);
-    this.#calm = withDeadline(RESYNC_CALM_MS, () => {
-      this.#resyncs = 0;
-    });
-    this.parts.log.warn({ ...this.id, reason }, 'conntrack events were lost: comparing with the whole table');
-    this.parts.enqueue(() => this.#resync(reason));
-  }
-
-  /** Listens anew first, then takes the whole table: what happens in between is reported, too. */
-  async #resync(reason: string): Promise<void> {
-    if (this.role === 'retired' || this.broken !== undefined) return;
-    if (this.#resyncs > MAX_RESYNCS_IN_A_ROW) {
-      this.#changes.end(
-        new DomainError('changes-lost', `conntrack events are lost again and again: ${reason}`),
-      );
-      return;
-    }
-    await this.#listen();
-    this.#changes.append(this.#mirror.replace(await this.#table.dump()));
   }
 
   #break(reason: string): void {
     if (this.role === 'retired') return;
     this.broken = reason;
     this.parts.log.error({ ...this.id, reason }, 'an instance is broken');
-    for (const timer of [this.#lease, this.#drainEnd, this.#calm]) clearTimeout(timer);
-    this.#stream?.close();
+    for (const timer of [this.#lease, this.#drainEnd]) clearTimeout(timer);
+    this.#connections.close();
     this.#changes.end(new DomainError('no-instance', this.#brokenMessage(reason)));
   }
 
@@ -322,6 +268,10 @@ export class Instance {
   }
 }
 
-function isDeepEqual(a: Policy, b: Policy): boolean {
+function rejectsAny({ defaults, rules }: Policy): boolean {
+  return [defaults.outbound, defaults.inbound, ...rules.map(({ action }) => action)].includes('reject');
+}
+
+function isSameJson(a: unknown, b: unknown): boolean {
   return JSON.stringify(a) === JSON.stringify(b);
 }

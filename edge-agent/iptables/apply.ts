@@ -8,7 +8,7 @@ import type { Family } from '../../shared/firewall/terminal.js';
 import { CommandError } from '../../shared/runtime/command.js';
 import type { Compartment } from '../runtime/runtime.js';
 import { parseCounters } from './counters.js';
-import { type Ruleset, renderStop, renderTable } from './render.js';
+import { type Ruleset, renderStop, renderTables } from './render.js';
 
 const FAMILIES: readonly Family[] = ['ipv4', 'ipv6'];
 const RESTORE = { ipv4: '/usr/sbin/iptables-nft-restore', ipv6: '/usr/sbin/ip6tables-nft-restore' } as const;
@@ -17,7 +17,7 @@ const SAVE = { ipv4: '/usr/sbin/iptables-nft-save', ipv6: '/usr/sbin/ip6tables-n
 /** Replaces everything: both families have the whole ruleset, or the call fails with `refused` and iptables' own words. */
 export async function applyRuleset(compartment: Compartment, ruleset: Ruleset): Promise<void> {
   await inBothFamilies((family) =>
-    restore(compartment, family, ['--counters'], renderTable(ruleset, family)),
+    restore(compartment, family, ['--counters'], renderTables(ruleset, family)),
   );
 }
 
@@ -32,7 +32,7 @@ export async function readCounters(
   policy: Policy,
 ): Promise<readonly RuleCounter[]> {
   const saved = await inBothFamilies(async (family) => {
-    const { stdout } = await compartment.run(SAVE[family], ['--counters', '--table', 'filter']);
+    const { stdout } = await compartment.run(SAVE[family], ['--counters', '--table', 'mangle']);
     return stdout;
   });
   return parseCounters(saved, policy);

@@ -3,7 +3,7 @@
  */
 import { DEFAULT_NAMES, type Policy } from '../../shared/firewall/policy.js';
 import type { RuleCounter } from '../../shared/firewall/state.js';
-import { POLICY_CHAINS } from './render.js';
+import { POLICY_CHAINS } from './names.js';
 
 const COUNTED = /^\[(\d+):(\d+)\] -A (\S+) .*--comment (?:"([^"]*)"|(\S+))/;
 

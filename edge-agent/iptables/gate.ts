@@ -7,7 +7,7 @@ import { DomainError } from '../../shared/domain/domain.js';
 import type { Family, Terminal } from '../../shared/firewall/terminal.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
 import type { Compartment } from '../runtime/runtime.js';
-import { GATES } from './render.js';
+import { GATES } from './names.js';
 
 /** The kernel counts whole seconds; the one more leaves the end of a lease to the agent, as long as there is one. */
 export function gateSeconds(leaseMs: number): number {

@@ -2,16 +2,13 @@
  * How the two ends of an instance reach the network. Nothing here says how the ends are made.
  */
 import type { Ends } from '../../shared/domain/domain.js';
-import type { Terminal } from '../../shared/firewall/terminal.js';
 import type { Compartment } from '../runtime/runtime.js';
 
 /** The two ends of one instance. */
 export interface Wires {
   readonly ends: Ends;
-  /** Moves the inner sides into the compartment. Nothing passes between them yet. */
+  /** Moves the inner sides into the compartment, by the names of inner.ts. Nothing passes between them yet. Fails with `refused`. */
   enter(compartment: Compartment): Promise<void>;
-  /** Bridges the inner sides: from now on packets meet the compartment's rules, which therefore must be in place before. */
-  join(compartment: Compartment, terminal: Terminal): Promise<void>;
   /** Removes both ends from the switch and from the machine. May be called twice, and again when it failed. */
   close(): Promise<void>;
 }

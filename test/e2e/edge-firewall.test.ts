@@ -299,7 +299,12 @@ await t.test('what an entry of each state lets pass next', async (t) => {
       }
     }
   }
-  const { id } = await active({ connections: cases.map(({ connection }) => connection) });
+  const { id } = await active({
+    earlier: [
+      policySchema.parse({ name: 'open', defaults: { outbound: 'accept', inbound: 'accept' }, rules: [] }),
+    ],
+    connections: cases.map(({ connection }) => connection),
+  });
   for (const [fromTerminal, send] of [
     [true, outbound],
     [false, inbound],
@@ -333,7 +338,11 @@ await t.test('what was never admitted does not pass, and does when the firewall 
   t.same(harmless, [true, true], 'control: with other options and routing headers, too');
 
   for (const family of ['iptables', 'ip6tables']) {
-    await inContainer(`/usr/sbin/${family}-nft-restore`, [], '*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n');
+    await inContainer(
+      `/usr/sbin/${family}-nft-restore`,
+      [],
+      '*mangle\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n',
+    );
   }
   await inContainer('/usr/sbin/nft', ['delete', 'table', 'bridge', 'paguro']);
   await expectAll(t, 'control: forbidden, outbound', forbidden('outbound'), outbound, true);
@@ -799,7 +808,9 @@ await t.test('a container that ends by itself is noticed', async (t) => {
 });
 
 await t.test('rules that iptables refuses', async (t) => {
-  const hooks = lab.refusingRuntime('edge-3');
+  const hooks = lab.rewritingRuntime('edge-3', (input) =>
+    input.replace('COMMIT', '-A FORWARD -j no-such-chain\nCOMMIT'),
+  );
   const refusing = await lab.startDomain('edge-3', { runtime: hooks });
   const error = await refusing.prepare(snapshotOf(1), epoch(1)).catch((error: unknown) => error);
   t.ok(error instanceof DomainError && error.code === 'refused', 'the call fails');

@@ -10,7 +10,7 @@ import { ownAddresses, parseDump, parseEvent } from '../../edge-agent/conntrack/
 import { ConnectionMirror } from '../../edge-agent/domain/connection-mirror.js';
 import { parseCounters } from '../../edge-agent/iptables/counters.js';
 import { gateSeconds } from '../../edge-agent/iptables/gate.js';
-import { renderStop, renderTable } from '../../edge-agent/iptables/render.js';
+import { renderStop, renderTables } from '../../edge-agent/iptables/render.js';
 import { lockName } from '../../edge-agent/name-lock.js';
 import { imageHash, PACKAGES } from '../../edge-agent/runtime/docker/recipe.js';
 import { parseStanzas } from '../../scripts/image.js';
@@ -23,9 +23,16 @@ const terminal = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: ['10.0.0.1'], 
 const own = ownAddresses(terminal);
 const policy = policySchema.parse({
   name: 'golden',
-  defaults: { outbound: 'accept', inbound: 'drop' },
+  defaults: { outbound: 'accept', inbound: 'reject' },
   rules: [
-    { name: 'no mail', direction: 'outbound', action: 'drop', protocol: 'tcp', remotePorts: [25, '465-587'] },
+    {
+      name: 'no mail',
+      direction: 'outbound',
+      action: 'reject',
+      protocol: 'tcp',
+      remotePorts: [25, '465-587'],
+    },
+    { name: 'no telnet', direction: 'outbound', action: 'drop', protocol: 'tcp', remotePorts: 23 },
     { name: 'lan', direction: 'inbound', action: 'accept', remote: '10.0.0.0/8' },
     {
       name: 'ssh',
@@ -59,28 +66,35 @@ const IPV4 = `*filter
 :INPUT DROP [0:0]
 :FORWARD DROP [0:0]
 :OUTPUT DROP [0:0]
+-A FORWARD -m mark --mark 1 -j ACCEPT
+COMMIT
+*mangle
+:PREROUTING DROP [0:0]
 :paguro-from-terminal - [0:0]
 :paguro-from-network - [0:0]
+:paguro-nd-source - [0:0]
 :paguro-known - [0:0]
 :paguro-admit - [0:0]
+:paguro-accept - [0:0]
+:paguro-reject - [0:0]
+:paguro-pass - [0:0]
 :paguro-outbound - [0:0]
 :paguro-inbound - [0:0]
-:paguro-accept - [0:0]
--A FORWARD -p icmp --icmp-type 5 -j DROP
--A FORWARD -m physdev --physdev-in ter -g paguro-from-terminal
--A FORWARD -m physdev --physdev-in net -g paguro-from-network
--A paguro-from-terminal -s 0.0.0.0 -p udp --sport 68 --dport 67 -j ACCEPT
--A paguro-from-terminal -s 10.0.0.1 -p udp --sport 68 --dport 67 -j ACCEPT
+-A PREROUTING -p icmp --icmp-type 5 -j DROP
+-A PREROUTING -m physdev --physdev-in ter -g paguro-from-terminal
+-A PREROUTING -m physdev --physdev-in net -g paguro-from-network
+-A paguro-from-terminal -s 0.0.0.0 -p udp --sport 68 --dport 67 -g paguro-pass
+-A paguro-from-terminal -s 10.0.0.1 -p udp --sport 68 --dport 67 -g paguro-pass
 -A paguro-from-terminal -p udp --sport 67 --dport 68 -j DROP
 -A paguro-from-terminal -s 10.0.0.1 -g paguro-known
 -A paguro-from-terminal -j DROP
 -A paguro-from-network -s 10.0.0.1 -j DROP
--A paguro-from-network -p udp --sport 67 --dport 68 -j ACCEPT
+-A paguro-from-network -p udp --sport 67 --dport 68 -g paguro-pass
 -A paguro-from-network -p udp --sport 68 --dport 67 -j DROP
--A paguro-from-network -j paguro-known
+-A paguro-from-network -g paguro-known
 -A paguro-known -m conntrack --ctstate INVALID -j DROP
--A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A paguro-known -m connmark --mark 1 -j ACCEPT
+-A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -g paguro-pass
+-A paguro-known -m connmark --mark 1 -g paguro-pass
 -A paguro-known -j paguro-admit
 -A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
 -A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --seconds 61 --rdest -g paguro-inbound
@@ -89,13 +103,19 @@ const IPV4 = `*filter
 -A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
 -A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --seconds 61 --rdest -g paguro-inbound
 -A paguro-admit -j DROP
-[3:180] -A paguro-outbound -p tcp -m multiport --dports 25,465:587 -m comment --comment "no mail" -j DROP
+[3:180] -A paguro-outbound -p tcp -m multiport --dports 25,465:587 -m comment --comment "no mail" -g paguro-reject
+[0:0] -A paguro-outbound -p tcp -m multiport --dports 23 -m comment --comment "no telnet" -j DROP
 [0:0] -A paguro-inbound -s 10.0.0.0/8 -m comment --comment "lan" -g paguro-accept
 [0:0] -A paguro-outbound -p icmp -m comment --comment "any ping" -g paguro-accept
 [0:0] -A paguro-outbound -m comment --comment "default outbound" -g paguro-accept
-[5:400] -A paguro-inbound -m comment --comment "default inbound" -j DROP
+[5:400] -A paguro-inbound -m comment --comment "default inbound" -g paguro-reject
 -A paguro-accept -j CONNMARK --set-mark 1
--A paguro-accept -j ACCEPT
+-A paguro-accept -g paguro-pass
+-A paguro-reject -m physdev --physdev-in ter -j MARK --set-mark 2
+-A paguro-reject -m physdev --physdev-in net -j MARK --set-mark 3
+-A paguro-reject -j ACCEPT
+-A paguro-pass -j MARK --set-mark 1
+-A paguro-pass -j ACCEPT
 COMMIT
 `;
 
@@ -103,39 +123,45 @@ const IPV6 = `*filter
 :INPUT DROP [0:0]
 :FORWARD DROP [0:0]
 :OUTPUT DROP [0:0]
+-A FORWARD -m mark --mark 1 -j ACCEPT
+COMMIT
+*mangle
+:PREROUTING DROP [0:0]
 :paguro-from-terminal - [0:0]
 :paguro-from-network - [0:0]
+:paguro-nd-source - [0:0]
 :paguro-known - [0:0]
 :paguro-admit - [0:0]
+:paguro-accept - [0:0]
+:paguro-reject - [0:0]
+:paguro-pass - [0:0]
 :paguro-outbound - [0:0]
 :paguro-inbound - [0:0]
-:paguro-accept - [0:0]
-:paguro-nd-source - [0:0]
--A FORWARD -p icmpv6 --icmpv6-type 137 -j DROP
--A FORWARD -m physdev --physdev-in ter -g paguro-from-terminal
--A FORWARD -m physdev --physdev-in net -g paguro-from-network
+-A PREROUTING -p icmpv6 --icmpv6-type 137 -j DROP
+-A PREROUTING -m physdev --physdev-in ter -g paguro-from-terminal
+-A PREROUTING -m physdev --physdev-in net -g paguro-from-network
 -A paguro-from-terminal -p icmpv6 --icmpv6-type 133 -m hl --hl-eq 255 -g paguro-nd-source
 -A paguro-from-terminal -p icmpv6 --icmpv6-type 135 -m hl --hl-eq 255 -g paguro-nd-source
 -A paguro-from-terminal -p icmpv6 --icmpv6-type 136 -m hl --hl-eq 255 -g paguro-nd-source
--A paguro-from-terminal -s fe80::/10 -p udp --sport 546 --dport 547 -j ACCEPT
--A paguro-from-terminal -s fd00::1 -p udp --sport 546 --dport 547 -j ACCEPT
+-A paguro-from-terminal -s fe80::/10 -p udp --sport 546 --dport 547 -g paguro-pass
+-A paguro-from-terminal -s fd00::1 -p udp --sport 546 --dport 547 -g paguro-pass
 -A paguro-from-terminal -p udp --sport 547 --dport 546 -j DROP
 -A paguro-from-terminal -s fd00::1 -g paguro-known
 -A paguro-from-terminal -j DROP
--A paguro-nd-source -s :: -j ACCEPT
--A paguro-nd-source -s fe80::/10 -j ACCEPT
--A paguro-nd-source -s fd00::1 -j ACCEPT
+-A paguro-nd-source -s :: -g paguro-pass
+-A paguro-nd-source -s fe80::/10 -g paguro-pass
+-A paguro-nd-source -s fd00::1 -g paguro-pass
 -A paguro-nd-source -j DROP
 -A paguro-from-network -s fd00::1 -j DROP
--A paguro-from-network -p icmpv6 --icmpv6-type 134 -m hl --hl-eq 255 -j ACCEPT
--A paguro-from-network -p icmpv6 --icmpv6-type 135 -m hl --hl-eq 255 -j ACCEPT
--A paguro-from-network -p icmpv6 --icmpv6-type 136 -m hl --hl-eq 255 -j ACCEPT
--A paguro-from-network -p udp --sport 547 --dport 546 -j ACCEPT
+-A paguro-from-network -p icmpv6 --icmpv6-type 134 -m hl --hl-eq 255 -g paguro-pass
+-A paguro-from-network -p icmpv6 --icmpv6-type 135 -m hl --hl-eq 255 -g paguro-pass
+-A paguro-from-network -p icmpv6 --icmpv6-type 136 -m hl --hl-eq 255 -g paguro-pass
+-A paguro-from-network -p udp --sport 547 --dport 546 -g paguro-pass
 -A paguro-from-network -p udp --sport 546 --dport 547 -j DROP
--A paguro-from-network -j paguro-known
+-A paguro-from-network -g paguro-known
 -A paguro-known -m conntrack --ctstate INVALID -j DROP
--A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
--A paguro-known -m connmark --mark 1 -j ACCEPT
+-A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -g paguro-pass
+-A paguro-known -m connmark --mark 1 -g paguro-pass
 -A paguro-known -j paguro-admit
 -A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
 -A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --seconds 61 --rdest -g paguro-inbound
@@ -144,21 +170,27 @@ const IPV6 = `*filter
 -A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
 -A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --seconds 61 --rdest -g paguro-inbound
 -A paguro-admit -j DROP
-[0:0] -A paguro-outbound -p tcp -m multiport --dports 25,465:587 -m comment --comment "no mail" -j DROP
+[0:0] -A paguro-outbound -p tcp -m multiport --dports 25,465:587 -m comment --comment "no mail" -g paguro-reject
+[0:0] -A paguro-outbound -p tcp -m multiport --dports 23 -m comment --comment "no telnet" -j DROP
 [4:320] -A paguro-inbound -s fd00::/8 -p tcp -m multiport --dports 22 -m comment --comment "ssh" -g paguro-accept
 [0:0] -A paguro-inbound -p icmpv6 --icmpv6-type 128 -m comment --comment "ping" -g paguro-accept
 [0:0] -A paguro-outbound -p icmpv6 -m comment --comment "any ping" -g paguro-accept
 [0:0] -A paguro-outbound -m comment --comment "default outbound" -g paguro-accept
-[0:0] -A paguro-inbound -m comment --comment "default inbound" -j DROP
+[0:0] -A paguro-inbound -m comment --comment "default inbound" -g paguro-reject
 -A paguro-accept -j CONNMARK --set-mark 1
--A paguro-accept -j ACCEPT
+-A paguro-accept -g paguro-pass
+-A paguro-reject -m physdev --physdev-in ter -j MARK --set-mark 2
+-A paguro-reject -m physdev --physdev-in net -j MARK --set-mark 3
+-A paguro-reject -j ACCEPT
+-A paguro-pass -j MARK --set-mark 1
+-A paguro-pass -j ACCEPT
 COMMIT
 `;
 
 t.test('rules for iptables-restore', async (t) => {
-  t.equal(renderTable({ terminal, policy, counters, gateSeconds: 61 }, 'ipv4'), IPV4);
-  t.equal(renderTable({ terminal, policy, counters, gateSeconds: 61 }, 'ipv6'), IPV6);
-  t.equal(renderStop(), '*filter\n-F FORWARD\nCOMMIT\n');
+  t.equal(renderTables({ terminal, policy, counters, gateSeconds: 61 }, 'ipv4'), IPV4);
+  t.equal(renderTables({ terminal, policy, counters, gateSeconds: 61 }, 'ipv6'), IPV6);
+  t.equal(renderStop(), '*mangle\n-F PREROUTING\nCOMMIT\n');
 });
 
 t.test('the gate outlives the lease by at most two seconds, and never ends before it', async (t) => {
@@ -202,7 +234,7 @@ t.test('more ports than one match holds make more lines, one of which begins wit
       },
     ],
   });
-  const text = renderTable(
+  const text = renderTables(
     { terminal, policy: many, counters: [{ rule: 'many', packets: 9, bytes: 90 }], gateSeconds: 61 },
     'ipv4',
   );
@@ -225,6 +257,7 @@ t.test('counters as iptables-save prints them', async (t) => {
   ];
   t.same(parseCounters(saved, policy), [
     { rule: 'no mail', packets: 9, bytes: 540 },
+    { rule: 'no telnet', packets: 0, bytes: 0 },
     { rule: 'lan', packets: 0, bytes: 0 },
     { rule: 'ssh', packets: 5, bytes: 5 },
     { rule: 'ping', packets: 0, bytes: 0 },

@@ -11,7 +11,7 @@ export interface RecipePackage {
 }
 
 /**
- * iptables, conntrack, ip, bridge and nft, the libraries that they load, and `sleep`, which is the container's first process.
+ * iptables, conntrack, ip, bridge, nft and ethtool, the libraries that they load, and `sleep`, which is the container's first process.
  * The libraries are listed instead of resolved: Debian's dependencies also name what only maintainer scripts need (perl, debconf).
  */
 export const PACKAGES: readonly RecipePackage[] = [
@@ -19,6 +19,7 @@ export const PACKAGES: readonly RecipePackage[] = [
   { name: 'conntrack' },
   { name: 'iproute2' },
   { name: 'nftables' },
+  { name: 'ethtool' },
   { name: 'coreutils', only: ['./bin/sleep'] },
   { name: 'libc6' },
   { name: 'libbpf1' },
@@ -65,6 +66,7 @@ export const PROOFS: readonly (readonly string[])[] = [
   ['/usr/sbin/iptables-nft-save', '--version'],
   ['/usr/sbin/conntrack', '--version'],
   ['/usr/sbin/nft', '--version'],
+  ['/usr/sbin/ethtool', '--version'],
   ['/usr/sbin/ip', '-V'],
   ['/usr/sbin/bridge', '-V'],
   ['/usr/bin/sleep', '0'],

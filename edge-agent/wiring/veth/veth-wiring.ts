@@ -1,16 +1,14 @@
 /**
- * Ends that are veth pairs: the outer sides are ports of the agent's Open vSwitch bridge, the inner sides the two ports
- * of a bridge inside the compartment.
+ * Ends that are veth pairs: the outer sides are ports of the agent's Open vSwitch bridge, the inner sides go into the compartment.
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { DomainError, type Dpid, dpid } from '../../../shared/domain/domain.js';
 import { END_PORT_PREFIX } from '../../../shared/domain/ends.js';
-import type { Terminal } from '../../../shared/firewall/terminal.js';
 import { CommandError, run } from '../../../shared/runtime/command.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import type { Compartment } from '../../runtime/runtime.js';
-import { INNER } from '../inner.js';
+import { INNER, MTU } from '../inner.js';
 import type { Wires, Wiring } from '../wiring.js';
 
 export interface VethWiringOptions {
@@ -23,31 +21,9 @@ export interface VethWiringOptions {
   readonly log: Log;
 }
 
-const IP = '/usr/sbin/ip';
-const BRIDGE = '/usr/sbin/bridge';
-const NFT = '/usr/sbin/nft';
-
-/** A terminal's frame with a tag of 4 bytes must fit wherever one of 1500 bytes does. */
-const MTU = 1504;
 const OVS_TIMEOUT_SECONDS = 10;
 /** The database has an empty set, `[]`, in its place until ovs-vswitchd has made the bridge. */
 const DATAPATH_ID = /^[0-9a-f]{16}$/;
-
-/**
- * iptables sees plain IPv4 and IPv6 only; a bridge passes everything else: VLANs, MPLS, PPPoE, LLC. `ether type` reads the frame
- * itself, where `meta protocol` would name what is behind a tag. Source routes fall here, too: iptables has no match for IPv4's, and
- * for IPv6's one that a kernel may lack (RFC 5095 deprecates type 0; RFC 7126 has the IPv4 options dropped).
- */
-const FRAMES = `table bridge paguro {
-  chain forward {
-    type filter hook forward priority -300; policy drop;
-    ip option lsrr exists drop
-    ip option ssrr exists drop
-    rt type 0 drop
-    ether type { ip, ip6, arp } accept
-  }
-}
-`;
 
 const rowsSchema = z.object({ data: z.array(z.array(z.unknown())) });
 const linksSchema = z.array(z.object({ ifname: z.string() }));
@@ -185,32 +161,13 @@ class VethWires implements Wires {
       .join('\n');
   }
 
-  async enter(compartment: Compartment): Promise<void> {
+  async enter({ pid }: Compartment): Promise<void> {
     const { terminalSide, networkSide } = this.outer;
     const move = (outer: string, name: string): string =>
-      `link set ${waiting(outer)} netns ${compartment.pid} name ${name}\n`;
-    await explained(async () => {
-      await Promise.all([
-        compartment.run(NFT, ['-f', '-'], { input: FRAMES }),
-        run('ip', ['-batch', '-'], {
-          input: move(terminalSide, INNER.terminalSide) + move(networkSide, INNER.networkSide),
-        }),
-      ]);
-    });
-  }
-
-  async join(compartment: Compartment, terminal: Terminal): Promise<void> {
-    await explained(async () => {
-      await compartment.run(IP, ['-batch', '-'], { input: bridgeLinks() });
-      await compartment.run(BRIDGE, [
-        'fdb',
-        'add',
-        terminal.mac,
-        'dev',
-        INNER.terminalSide,
-        'master',
-        'static',
-      ]);
+      `link set ${waiting(outer)} netns ${pid} name ${name}\n`;
+    const input = move(terminalSide, INNER.terminalSide) + move(networkSide, INNER.networkSide);
+    await run('ip', ['-batch', '-'], { input }).catch((error: unknown) => {
+      throw explain(error);
     });
   }
 
@@ -234,24 +191,6 @@ class VethWires implements Wires {
   }
 }
 
-/**
- * A bridge that learns where MACs are sends a terminal's frames the wrong way after one stray frame, so it learns nothing:
- * the terminal's MAC is at the terminal's side, everything else at the network's.
- */
-function bridgeLinks(): string {
-  const { bridge, terminalSide, networkSide } = INNER;
-  return [
-    `link add ${bridge} mtu ${MTU} type bridge stp_state 0 mcast_snooping 0`,
-    // Each in a command of its own: in one with "up" it comes too late.
-    ...[terminalSide, networkSide, bridge].map((name) => `link set ${name} addrgenmode none`),
-    `link set ${terminalSide} master ${bridge}`,
-    `link set ${networkSide} master ${bridge}`,
-    `link set ${terminalSide} type bridge_slave learning off flood off`,
-    `link set ${networkSide} type bridge_slave learning off flood on`,
-    ...[terminalSide, networkSide, bridge].map((name) => `link set ${name} up`),
-  ].join('\n');
-}
-
 async function removeLinks(names: readonly string[]): Promise<void> {
   for (const name of names) {
     await run('ip', ['link', 'delete', name]).catch((error: unknown) => {
@@ -265,14 +204,6 @@ const waiting = (outer: string): string => `${outer}i`;
 /** `pg`, four hexadecimal digits of the agent's name: two agents on one machine don't take each other's ports. At most 15 characters with side and number. */
 function namePrefix(agent: string): string {
   return `${END_PORT_PREFIX}${createHash('sha256').update(agent).digest('hex').slice(0, 4)}`;
-}
-
-async function explained(act: () => Promise<void>): Promise<void> {
-  try {
-    await act();
-  } catch (error) {
-    throw explain(error);
-  }
 }
 
 function explain(error: unknown): DomainError {
