@@ -43,7 +43,12 @@ export class ConnectionMirror {
   apply(
     changes: readonly Change[],
     advanceOnly: boolean,
-  ): { readonly table: TableChanges; readonly changes: readonly Change[] } {
+  ): {
+    readonly table: TableChanges;
+    readonly changes: readonly Change[];
+    /** When the kernel's table could not be changed: takes back what nothing else has changed since. */
+    readonly undo: () => void;
+  } {
     const touched = new Map<string, Connection | undefined>();
     const effective: Change[] = [];
     for (const change of changes) {
@@ -79,7 +84,15 @@ export class ConnectionMirror {
         table.updated.push(now);
       }
     }
-    return { table, changes: effective };
+    const after = new Map([...touched.keys()].map((key) => [key, this.#connections.get(key)]));
+    const undo = (): void => {
+      for (const [key, before] of touched) {
+        if (this.#connections.get(key) !== after.get(key)) continue;
+        if (before === undefined) this.#connections.delete(key);
+        else this.#connections.set(key, before);
+      }
+    };
+    return { table, changes: effective, undo };
   }
 
   /** Connections of this address of the terminal's are over. */

@@ -18,6 +18,7 @@ import { type Terminal, terminalSchema } from '../../shared/firewall/terminal.js
 import type { Log } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
 import type { InstanceRuntime } from '../runtime/runtime.js';
+import { Unfinished } from '../unfinished.js';
 import type { Wiring } from '../wiring/wiring.js';
 import { Instance } from './instance.js';
 import { valid, validState } from './valid.js';
@@ -51,11 +52,13 @@ export class EdgeDomain implements Domain {
   readonly #queue = new KeyedQueue();
   /** The lease that was given last: new instances are built for it, so that their activation starts no process. */
   #usualLeaseMs = DEFAULT_LEASE_MS;
+  readonly #unfinished: Unfinished;
   #cleaning: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(private readonly options: EdgeDomainOptions) {
     this.name = options.name;
+    this.#unfinished = new Unfinished(options.log);
   }
 
   /**
@@ -97,6 +100,7 @@ export class EdgeDomain implements Domain {
         runtime: this.options.runtime,
         wiring: this.options.wiring,
         log: this.options.log,
+        unfinished: this.#unfinished,
         enqueue: (act) => this.#enqueue(id.terminal, act),
         eventBufferBytes: this.options.eventBufferBytes,
         standbySeconds: this.options.standbySeconds ?? DEFAULT_STANDBY_SECONDS,

@@ -15,6 +15,7 @@ import type { Log } from '../../shared/runtime/log.js';
 import { type BridgeLimits, joinEnds, makeBridge } from '../bridge/inner-bridge.js';
 import { gateSeconds } from '../iptables/gate.js';
 import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
+import type { Unfinished } from '../unfinished.js';
 import type { Wires, Wiring } from '../wiring/wiring.js';
 import { freshChanges, inOrder } from './incoming-changes.js';
 import { InstalledRules } from './rules.js';
@@ -31,6 +32,8 @@ export interface InstanceParts {
   readonly standbySeconds: number;
   /** The lease that is to be expected, in ms: activation with another one renders the rules anew. */
   readonly leaseMs: number;
+  /** Where what could not be undone goes. */
+  readonly unfinished: Unfinished;
   /** The socket's buffer for conntrack's events, in bytes. */
   readonly eventBufferBytes: number | undefined;
 }
@@ -77,14 +80,14 @@ export class Instance {
   /** Builds a standby instance. Whatever goes wrong is undone before the promise settles. */
   static async create(id: InstanceId, snapshot: Snapshot, parts: InstanceParts): Promise<Instance> {
     const [compartment, wires] = await Promise.allSettled([parts.runtime.create(id), parts.wiring.create()]);
-    const closeAll = async (): Promise<void> => {
-      await Promise.allSettled([
-        ...(compartment.status === 'fulfilled' ? [compartment.value.close()] : []),
-        ...(wires.status === 'fulfilled' ? [wires.value.close()] : []),
-      ]);
+    const closeBoth = async (): Promise<void> => {
+      for (const part of [compartment, wires]) {
+        if (part.status === 'fulfilled')
+          await parts.unfinished.undo('a part of an instance', () => part.value.close());
+      }
     };
     if (compartment.status === 'rejected' || wires.status === 'rejected') {
-      await closeAll();
+      await closeBoth();
       throw compartment.status === 'rejected'
         ? compartment.reason
         : wires.status === 'rejected' && wires.reason;
@@ -94,9 +97,7 @@ export class Instance {
       await instance.#build(snapshot);
       return instance;
     } catch (error) {
-      await instance
-        .close()
-        .catch((cause: unknown) => parts.log.error({ err: cause, ...id }, 'an instance could not be undone'));
+      await parts.unfinished.undo('a half-made instance', () => instance.close());
       throw error;
     }
   }

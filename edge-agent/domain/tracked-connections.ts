@@ -66,7 +66,13 @@ export class TrackedConnections {
   /** Takes connections of another instance over, and tells of what is new by it. `advanceOnly`: see ConnectionMirror. */
   async apply(changes: readonly Change[], advanceOnly: boolean): Promise<void> {
     const result = this.#mirror.apply(changes, advanceOnly);
-    await this.#table.change(result.table);
+    try {
+      await this.#table.change(result.table);
+    } catch (error) {
+      // Who repeats the call finds everything still to be done.
+      result.undo();
+      throw error;
+    }
     this.parts.changes.append(result.changes);
   }
 

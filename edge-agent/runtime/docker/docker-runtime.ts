@@ -12,6 +12,7 @@ import { DEFAULT_IDLE_TIMES } from '../../../shared/firewall/timeouts.js';
 import { CommandError, run } from '../../../shared/runtime/command.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
+import { Unfinished } from '../../unfinished.js';
 import type { Compartment, InstanceRuntime } from '../runtime.js';
 import { isNotFound, provideImage, statusOf } from './image.js';
 
@@ -23,17 +24,25 @@ export interface DockerRuntimeOptions {
   readonly cacheDirectory: string;
   /** A tag instead of the current image's. */
   readonly image?: string | undefined;
+  /** Docker answers most requests in milliseconds; when it takes this long it hangs. Default 20,000 ms. */
+  readonly timeoutMs?: number;
   readonly log: Log;
 }
 
-const LABEL = { agent: 'paguro.agent', terminal: 'paguro.terminal', epoch: 'paguro.epoch' } as const;
+const LABEL = {
+  agent: 'paguro.agent',
+  terminal: 'paguro.terminal',
+  epoch: 'paguro.epoch',
+  request: 'paguro.request',
+} as const;
 const MEMORY_BYTES = 64 * 2 ** 20;
 const PROCESSES = 64;
 /** The only place where something can be written: what programs can't take from standard input. */
 const FILES = '/run';
 const FILES_BYTES = 32 * 2 ** 20;
-/** Docker answers most requests in milliseconds; when it takes this long it hangs. */
 const DOCKER_TIMEOUT_MS = 20_000;
+/** A request that Docker had when it hung is carried out this soon after it answers again, or never. */
+const LATE_MS = 5000;
 
 const WAIT_AGAIN_MS = 1000;
 
@@ -71,10 +80,15 @@ export class DockerRuntime implements InstanceRuntime {
   readonly #docker: Docker;
   /** For requests that Docker answers when something happens. */
   readonly #patient: Docker;
+  readonly #unfinished: Unfinished;
   #image: string | undefined;
 
   constructor(private readonly options: DockerRuntimeOptions) {
-    this.#docker = new Docker({ socketPath: options.socketPath, timeout: DOCKER_TIMEOUT_MS });
+    this.#unfinished = new Unfinished(options.log);
+    this.#docker = new Docker({
+      socketPath: options.socketPath,
+      timeout: options.timeoutMs ?? DOCKER_TIMEOUT_MS,
+    });
     this.#patient = new Docker({ socketPath: options.socketPath });
   }
 
@@ -111,9 +125,7 @@ export class DockerRuntime implements InstanceRuntime {
         State.Pid,
       );
     } catch (error) {
-      await removeContainer(container).catch((cause: unknown) =>
-        this.options.log.error({ err: cause, container: container.id }, 'a container could not be removed'),
-      );
+      await this.#unfinished.undo('a container', () => removeContainer(container));
       throw this.#explain(error);
     }
   }
@@ -136,7 +148,29 @@ export class DockerRuntime implements InstanceRuntime {
     return provideImage(this.#docker, this.options.cacheDirectory, this.options.image);
   }
 
-  #createContainer(id: InstanceId, image: string): Promise<Docker.Container> {
+  /** A request that is given up may still be carried out when Docker comes to its senses: what comes of it then is removed. */
+  async #createContainer(id: InstanceId, image: string): Promise<Docker.Container> {
+    const request = randomUUID();
+    try {
+      return await this.#requestContainer(id, image, request);
+    } catch (error) {
+      if (statusOf(error) === undefined) {
+        let answersSince: number | undefined;
+        void this.#unfinished.undo('the container of a request that Docker did not answer', async () => {
+          const [late] = await this.#docker.listContainers({
+            all: true,
+            filters: { label: [`${LABEL.request}=${request}`] },
+          });
+          answersSince ??= performance.now();
+          if (late) await removeContainer(this.#docker.getContainer(late.Id));
+          else if (performance.now() - answersSince < LATE_MS) throw new Error('it may still come');
+        });
+      }
+      throw error;
+    }
+  }
+
+  #requestContainer(id: InstanceId, image: string, request: string): Promise<Docker.Container> {
     return this.#docker.createContainer({
       Image: image,
       Cmd: ['/usr/bin/sleep', 'infinity'],
@@ -144,6 +178,7 @@ export class DockerRuntime implements InstanceRuntime {
         [LABEL.agent]: this.options.agent,
         [LABEL.terminal]: id.terminal,
         [LABEL.epoch]: `${id.epoch}`,
+        [LABEL.request]: request,
       },
       HostConfig: {
         NetworkMode: 'none',
@@ -176,7 +211,7 @@ export class DockerRuntime implements InstanceRuntime {
     if (statusOf(error) === undefined) {
       return new DomainError(
         'not-ready',
-        `Docker does not answer on ${this.options.socketPath}: start it ("systemctl start docker", or dockerd) and try again (${message})`,
+        `Docker does not answer on ${this.options.socketPath}: start it ("systemctl start docker", or dockerd), or see why it hangs, and try again (${message})`,
         { cause: error },
       );
     }
@@ -217,7 +252,13 @@ class DockerCompartment implements Compartment {
     const inside = `${FILES}/${randomUUID()}`;
     const outside = `/proc/${this.pid}/root${inside}`;
     try {
-      await writeFile(outside, text, { mode: 0o600 });
+      await writeFile(outside, text, { mode: 0o600 }).catch((cause: unknown) => {
+        throw new DomainError(
+          'refused',
+          `${text.length} bytes could not be handed to a program in the firewall's container: ${messageOf(cause)}; look what fills its ${FILES}`,
+          { cause },
+        );
+      });
       return await act(inside);
     } finally {
       await rm(outside, { force: true });

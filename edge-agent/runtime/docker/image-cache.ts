@@ -9,7 +9,6 @@ import { z } from 'zod';
 import { imageTag, RECIPE_ID } from './recipe.js';
 
 const noteSchema = z.strictObject({
-  recipe: z.string(),
   hash: z.string().regex(/^[0-9a-f]{16}$/),
   packages: z.record(z.string(), z.string()),
 });
@@ -31,13 +30,13 @@ export function archivePath(directory: string, hash: string): string {
   return join(directory, `firewall-${hash}.tar`);
 }
 
-const notePath = (directory: string): string => join(directory, 'firewall.json');
+/** One for each recipe: programs of different versions on one machine don't take each other's image away. */
+const notePath = (directory: string): string => join(directory, `firewall-${RECIPE_ID}.json`);
 
-/** The image that set-up built last, when its recipe is this program's and its archive is there. */
+/** The image that set-up built last of this program's recipe, when its archive is there. */
 export async function cachedImage(directory: string): Promise<CachedImage | undefined> {
   try {
     const note = noteSchema.parse(JSON.parse(await readFile(notePath(directory), 'utf8')));
-    if (note.recipe !== RECIPE_ID) return undefined;
     const file = archivePath(directory, note.hash);
     await access(file);
     return { hash: note.hash, tag: imageTag(note.hash), file };
@@ -55,6 +54,6 @@ export async function noteImage(
 ): Promise<void> {
   await mkdir(directory, { recursive: true });
   const temporary = `${notePath(directory)}.${process.pid}`;
-  await writeFile(temporary, `${JSON.stringify({ recipe: RECIPE_ID, hash, packages }, null, 2)}\n`);
+  await writeFile(temporary, `${JSON.stringify({ hash, packages }, null, 2)}\n`);
   await rename(temporary, notePath(directory));
 }

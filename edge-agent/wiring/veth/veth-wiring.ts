@@ -8,6 +8,7 @@ import { END_PORT_PREFIX } from '../../../shared/domain/ends.js';
 import { CommandError, run } from '../../../shared/runtime/command.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import type { Compartment } from '../../runtime/runtime.js';
+import { Unfinished } from '../../unfinished.js';
 import { INNER, MTU } from '../inner.js';
 import type { Wires, Wiring } from '../wiring.js';
 
@@ -30,10 +31,12 @@ const linksSchema = z.array(z.object({ ifname: z.string() }));
 
 export class VethWiring implements Wiring {
   readonly #prefix: string;
+  readonly #unfinished: Unfinished;
   #dpid: Dpid | undefined;
   #next = 1;
 
   constructor(private readonly options: VethWiringOptions) {
+    this.#unfinished = new Unfinished(options.log);
     this.#prefix = namePrefix(options.agent);
   }
 
@@ -62,11 +65,7 @@ export class VethWiring implements Wiring {
       await this.addPorts([names.terminalSide, names.networkSide]);
       return wires;
     } catch (error) {
-      await wires
-        .close()
-        .catch((cause: unknown) =>
-          this.options.log.error({ err: cause, ...names }, 'ends could not be removed'),
-        );
+      await this.#unfinished.undo('the ends of an instance', () => wires.close());
       throw explain(error);
     }
   }
