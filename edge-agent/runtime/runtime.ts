@@ -16,7 +16,7 @@ export interface Compartment {
   run(file: string, args: readonly string[], options?: CommandOptions): Promise<CommandResult>;
   /** Writes a file that is there while `act` runs; `path` is its name inside the compartment. */
   withFile<T>(text: string, act: (path: string) => Promise<T>): Promise<T>;
-  /** Starts a program in it that runs until it is killed or the compartment is closed. */
+  /** Starts a program in it that runs until it is killed or the compartment is closed. Fails with `refused` when the machine is short of something. */
   start(file: string, args: readonly string[]): LongRunning;
   /** Settles when the compartment has ended by itself or was closed. */
   readonly ended: Promise<void>;

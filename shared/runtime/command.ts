@@ -34,6 +34,10 @@ export class CommandError extends Error {
   }
 }
 
+const SHORTAGES: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE']);
+/** What to do when there are too many open files. */
+export const MORE_DESCRIPTORS = ': too many files are open, raise the limit of this program ("ulimit -n")';
+
 /** Runs a program to its end. Fails with a CommandError unless it exits with 0. */
 export function run(
   file: string,
@@ -62,13 +66,6 @@ export function run(
     const timer = setTimeout(() => stop('timeout'), timeoutMs);
     const onAbort = (): void => stop('aborted');
     options.signal?.addEventListener('abort', onAbort, { once: true });
-    for (const name of ['stdout', 'stderr'] as const) {
-      child[name].on('data', (chunk: Buffer) => {
-        bytes += chunk.length;
-        if (bytes > maxOutputBytes) stop('too-much-output');
-        else chunks[name].push(chunk);
-      });
-    }
     const settle = (): void => {
       clearTimeout(timer);
       options.signal?.removeEventListener('abort', onAbort);
@@ -82,13 +79,22 @@ export function run(
           command,
           missing
             ? `${file} is not installed: run "npm run setup"`
-            : `${file} could not be started: ${cause.message}`,
+            : `${file} could not be started: ${cause.message}${SHORTAGES.has(cause.code ?? '') ? MORE_DESCRIPTORS : ''}`,
           null,
           '',
           { cause },
         ),
       );
     });
+    // Without descriptors for its pipes a program has none; the error above says so.
+    if (child.stdout === undefined) return;
+    for (const name of ['stdout', 'stderr'] as const) {
+      child[name].on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > maxOutputBytes) stop('too-much-output');
+        else chunks[name].push(chunk);
+      });
+    }
     child.on('close', (exitCode, signal) => {
       settle();
       const stdout = Buffer.concat(chunks.stdout).toString();

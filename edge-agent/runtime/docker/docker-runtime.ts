@@ -9,7 +9,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { DomainError, type InstanceId } from '../../../shared/domain/domain.js';
 import { DEFAULT_IDLE_TIMES } from '../../../shared/firewall/timeouts.js';
-import { CommandError, run } from '../../../shared/runtime/command.js';
+import { CommandError, MORE_DESCRIPTORS, run } from '../../../shared/runtime/command.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
 import { Unfinished } from '../../unfinished.js';
@@ -208,6 +208,9 @@ export class DockerRuntime implements InstanceRuntime {
   #explain(error: unknown): DomainError {
     if (error instanceof DomainError) return error;
     const message = messageOf(error);
+    if (/\bE[MN]FILE\b/.test(message)) {
+      return new DomainError('not-ready', `Docker could not be asked${MORE_DESCRIPTORS}`, { cause: error });
+    }
     if (statusOf(error) === undefined) {
       return new DomainError(
         'not-ready',
@@ -266,10 +269,15 @@ class DockerCompartment implements Compartment {
   }
 
   /** It dies with the agent, however that ends: a process left in the namespace would keep it from going. */
-  start: Compartment['start'] = (file, args) =>
-    spawn('setpriv', ['--pdeathsig', 'KILL', 'nsenter', ...this.#inside(file, args)], {
+  start: Compartment['start'] = (file, args) => {
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'nsenter', ...this.#inside(file, args)], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    if (child.stdout !== undefined) return child;
+    // Node gives a program no pipes when it has no descriptors for them, and tells of it later.
+    child.on('error', () => {});
+    throw new DomainError('refused', `${file} could not be started${MORE_DESCRIPTORS}`);
+  };
 
   close(): Promise<void> {
     this.#closing ??= this.remove().catch((error: unknown) => {
