@@ -4,7 +4,7 @@
 import '../lab/enter.js';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -43,6 +43,9 @@ const remote = new RemoteDomain({
   },
 });
 const folder = await mkdtemp(join(tmpdir(), 'paguro-agent-'));
+/** The agent's own, so that nobody else writes there. */
+const temporary = join(folder, 'tmp');
+await mkdir(temporary);
 const config = join(folder, 'agent.yaml');
 await writeFile(
   config,
@@ -69,6 +72,7 @@ const snapshot: Snapshot = {
 async function startAgent(): Promise<ChildProcess> {
   const child = spawn(process.execPath, [MAIN, '--config', config], {
     stdio: ['ignore', 'inherit', 'ignore'],
+    env: { ...process.env, TMPDIR: temporary },
   });
   await waitFor('the agent to connect', () => connected);
   return child;
@@ -94,6 +98,28 @@ async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<number
   await exit;
   await waitFor('the link to end', () => !connected);
   return child.exitCode;
+}
+
+/** Everything on this machine that an agent could leave, to be compared before and after. */
+async function machine(): Promise<Readonly<Record<string, readonly string[]>>> {
+  const lines = async (file: string, args: readonly string[]): Promise<readonly string[]> =>
+    (await run(file, args)).stdout.trim().split('\n').sort();
+  const matching = async (path: string, pattern: RegExp): Promise<readonly string[]> =>
+    [...(await readFile(path, 'utf8')).matchAll(pattern)].map(([text]) => text).sort();
+  return {
+    containers: (await docker.listContainers({ all: true })).map(({ Id }) => Id),
+    ports: await lines('ovs-vsctl', ['list-ports', BRIDGE]),
+    links: await lines('ip', ['-o', 'link', 'show']).then((links) =>
+      links.map((link) => link.split(':')[1] ?? ''),
+    ),
+    namespaces: await lines('lsns', ['--noheadings', '--output', 'NS', '--type', 'net']),
+    locks: await matching('/proc/net/unix', /@paguro-agent\S*/g),
+    mounts: await matching('/proc/self/mountinfo', /\S+\/(merged|shm|netns)\S*/g),
+    processes: await lines('ps', ['-e', '-o', 'comm=']).then((names) =>
+      names.filter((name) => /conntrack|nsenter|setpriv|sleep|nft|tables/.test(name)),
+    ),
+    files: await readdir(temporary),
+  };
 }
 
 async function remains(): Promise<number> {
@@ -166,8 +192,12 @@ await t.test('a second one of the name is refused before it touches anything', a
 await t.test(
   'killed, it leaves an instance that the kernel stops admitting for when the lease ends',
   async (t) => {
+    const before = await machine();
     const agent = await startAgent();
     const { id, talks } = await live(t, 3, SHORT_LEASE_MS);
+    const during = await machine();
+    for (const what of ['containers', 'ports', 'links', 'namespaces', 'locks', 'mounts', 'processes'])
+      t.notSame(during[what], before[what], `control: ${what} are seen`);
     t.ok(await admits(), 'control: it admits');
     // The lease begins anew, so that the agent is gone before it ends.
     await remote.activate(id, SHORT_LEASE_MS);
@@ -201,7 +231,7 @@ await t.test(
     await remote.retire(id);
     t.match(await remote.prepare(snapshot, epoch(3)), { kind: 'ports' }, 'a new one can be placed');
     t.equal(await stop(next, 'SIGTERM'), 0);
-    t.equal(await remains(), 0);
+    t.same(await machine(), before, 'the machine is as it was before the first of them');
   },
 );
 

@@ -55,8 +55,10 @@ await t.test('its file system is read-only, but for one small folder', async (t)
   for (const option of ['rw', 'nosuid', 'nodev', 'noexec'])
     t.ok(run?.options.includes(option), `/run: ${option}`);
   const writable = mounts.filter(({ options }) => options.includes('rw')).map(({ at }) => at);
+  // Where Docker mounts cgroups of version 1 there is an empty folder of its own; in /proc it covers files with /dev/null.
+  const known = /^\/(run$|sys\/fs\/cgroup$|(proc|dev)(\/|$))/;
   t.same(
-    writable.filter((at) => !['/run', '/proc', '/dev', '/dev/pts', '/dev/shm', '/dev/mqueue'].includes(at)),
+    writable.filter((at) => !known.test(at)),
     [],
     'nothing else is writable but devices and what has no files',
   );
@@ -66,11 +68,8 @@ await t.test('its file system is read-only, but for one small folder', async (t)
       { code: 'EROFS' },
       `${path} cannot be written`,
     );
-  await t.rejects(
-    bench.inContainer('/usr/sbin/sysctl'),
-    undefined,
-    'programs that nobody needs are not there',
-  );
+  for (const program of ['/bin/sh', '/usr/bin/dpkg'])
+    await t.rejects(bench.inContainer(program), { code: 'failed' }, `there is no ${program}`);
   await writeFile(`/proc/${pid}/root/run/x`, 'x');
   t.pass('control: /run can');
 });
