@@ -6,7 +6,7 @@
  */
 import type { Connection, TcpState } from '../../shared/firewall/connection.js';
 import { familyOf } from '../../shared/firewall/terminal.js';
-import { ADMITTED_MARK } from '../iptables/names.js';
+import { CONNECTION_MARKS } from '../iptables/names.js';
 import { plainWord } from '../iptables/plain.js';
 
 /**
@@ -28,7 +28,7 @@ export function additionOf(connection: Connection, timeoutSeconds: number): read
     ...tupleOf(connection),
     ...stateOf(connection),
     '-m',
-    `${ADMITTED_MARK}`,
+    markOf(connection),
     '-t',
     plainWord(timeoutSeconds),
   ];
@@ -36,7 +36,15 @@ export function additionOf(connection: Connection, timeoutSeconds: number): read
 
 /** Arguments of a command that gives an entry that is there this connection's state. */
 export function updateOf(connection: Connection, timeoutSeconds: number): readonly string[] {
-  return ['-U', ...tupleOf(connection), ...stateOf(connection), '-t', plainWord(timeoutSeconds)];
+  return [
+    '-U',
+    ...tupleOf(connection),
+    ...stateOf(connection),
+    '-m',
+    markOf(connection),
+    '-t',
+    plainWord(timeoutSeconds),
+  ];
 }
 
 /** Arguments of a command that deletes the connection. */
@@ -88,6 +96,13 @@ function tupleOf(connection: Connection): readonly string[] {
     '--dport',
     plainWord(dport),
   ];
+}
+
+/** To the kernel a loaded entry is open whatever its state says: a SYN begins another connection where the mark says that this one is over. */
+function markOf(connection: Connection): string {
+  const { admitted, over } = CONNECTION_MARKS;
+  const isOver = connection.protocol === 'tcp' && connection.state === 'closed';
+  return `${isOver ? admitted | over : admitted}`;
 }
 
 function stateOf(connection: Connection): readonly string[] {

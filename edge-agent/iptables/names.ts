@@ -20,8 +20,8 @@ export const POLICY_CHAINS: Readonly<Record<Direction, string>> = {
   inbound: 'paguro-inbound',
 };
 
-/** The mark of connections that were admitted, here or by an earlier instance. */
-export const ADMITTED_MARK = 1;
+/** Bits of the marks of connections: it was admitted, here or by an earlier instance; it is over, and a SYN begins another one. */
+export const CONNECTION_MARKS = { admitted: 1, over: 2 } as const;
 
 /** The verdict on one packet, from the rules to whoever carries it out. No packet comes in with a mark: its own namespace's is not this one. */
 export const PACKET_MARKS = { pass: 1, rejectOutbound: 2, rejectInbound: 3 } as const;

@@ -6,12 +6,15 @@ import { DomainError } from '../../shared/domain/domain.js';
 
 /** Addresses, prefixes, numbers. */
 const WORD = /^[A-Za-z0-9:][A-Za-z0-9:./-]*$/;
+const NUMBER = /^\d+$/;
 /** What may stand between quotation marks in a file for iptables-restore. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9 ._-]*$/;
 const SHOWN = 80;
 
 /** The value as one word that is no option. Fails with `invalid`. */
 export function plainWord(value: string | number): string {
+  // NaN would be a word, too.
+  if (typeof value === 'number' && !Number.isSafeInteger(value)) return matching(NUMBER, `${value}`);
   return matching(WORD, `${value}`);
 }
 

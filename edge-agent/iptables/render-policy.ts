@@ -97,7 +97,7 @@ function portMatches(
       groups.push(group);
       slots = 0;
     }
-    group.push(plainWord(first === last ? first : `${first}:${last}`));
+    group.push(first === last ? plainWord(first) : `${plainWord(first)}:${plainWord(last)}`);
     slots += needed;
   }
   return groups.map((group) => [`-m multiport ${option} ${group.join(',')}`]);

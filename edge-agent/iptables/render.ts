@@ -3,7 +3,7 @@
  *
  * A packet's way, the same in both families. The verdict falls in `mangle`, before the bridge asks where the packet goes to, because what is
  * rejected has to be turned round there (reject.ts); `filter` then forwards what carries the mark of passing, and nothing else.
- *   PREROUTING           redirects fall; the bridge port that a packet came in by decides its direction
+ *   PREROUTING           redirects fall, and what nobody sends; the bridge port that a packet came in by decides its direction
  *   paguro-from-terminal DHCP client, neighbour discovery, then only the terminal's own source addresses
  *   paguro-from-network  DHCP server, neighbour discovery, then nothing with a source of the terminal's
  *   paguro-known         INVALID falls, packets of known connections pass, the rest asks for admission. Known is what has
@@ -22,7 +22,7 @@ import type { Policy } from '../../shared/firewall/policy.js';
 import type { RuleCounter } from '../../shared/firewall/state.js';
 import type { Family, Terminal } from '../../shared/firewall/terminal.js';
 import { INNER } from '../wiring/inner.js';
-import { ADMITTED_MARK, CHAINS, GATES, PACKET_MARKS, POLICY_CHAINS } from './names.js';
+import { CHAINS, CONNECTION_MARKS, GATES, PACKET_MARKS, POLICY_CHAINS } from './names.js';
 import { plainWord } from './plain.js';
 import { policyRules } from './render-policy.js';
 
@@ -48,16 +48,19 @@ export function renderTables(ruleset: Ruleset, family: Family): string {
       family === 'ipv4' ? '-p icmp --icmp-type 5' : '-p icmpv6 --icmpv6-type 137',
       '-j DROP',
     ),
+    ...NEVER_SENT,
     rule('PREROUTING', from(INNER.terminalSide), `-g ${CHAINS.fromTerminal}`),
     rule('PREROUTING', from(INNER.networkSide), `-g ${CHAINS.fromNetwork}`),
     ...(family === 'ipv4' ? guardIpv4(own) : guardIpv6(own)),
     rule(CHAINS.known, '-m conntrack --ctstate INVALID', '-j DROP'),
+    ...synsOfKnown(),
+    rule(CHAINS.known, '-p tcp --tcp-flags RST RST', `-j CONNMARK --set-xmark ${bit(OVER)}`),
     rule(CHAINS.known, '-m conntrack --ctstate RELATED,ESTABLISHED', PASS),
-    rule(CHAINS.known, `-m connmark --mark ${ADMITTED_MARK}`, PASS),
+    rule(CHAINS.known, `-m connmark --mark ${bit(ADMITTED)}`, PASS),
     rule(CHAINS.known, '', `-j ${CHAINS.admit}`),
     ...admission(family, ruleset.gateSeconds),
     ...policyRules(ruleset, family),
-    rule(CHAINS.accept, '', `-j CONNMARK --set-mark ${ADMITTED_MARK}`),
+    rule(CHAINS.accept, '', `-j CONNMARK --set-mark ${ADMITTED}`),
     rule(CHAINS.accept, '', PASS),
     rule(CHAINS.reject, from(INNER.terminalSide), `-j MARK --set-mark ${PACKET_MARKS.rejectOutbound}`),
     rule(CHAINS.reject, from(INNER.networkSide), `-j MARK --set-mark ${PACKET_MARKS.rejectInbound}`),
@@ -74,6 +77,15 @@ export function renderStop(): string {
 }
 
 const PASS = `-g ${CHAINS.pass}`;
+const { admitted: ADMITTED, over: OVER } = CONNECTION_MARKS;
+
+/** What conntrack takes for valid and the model does not: nothing to push or urgent without an ACK, and ports that are none. */
+const NEVER_SENT = [
+  rule('PREROUTING', '-p tcp --tcp-flags ACK,PSH PSH', '-j DROP'),
+  rule('PREROUTING', '-p tcp --tcp-flags ACK,URG URG', '-j DROP'),
+  rule('PREROUTING', '-p tcp -m multiport --ports 0', '-j DROP'),
+  rule('PREROUTING', '-p udp -m multiport --ports 0', '-j DROP'),
+];
 
 /** The namespace's own stack has nothing to hear or to say: not even neighbour discovery for the bridge itself. */
 const FORWARDING = table('filter', [
@@ -97,6 +109,23 @@ function from(end: string): string {
 
 function rule(chain: string, matches: string, target: string): string {
   return `-A ${chain} ${matches}${matches ? ' ' : ''}${target}`;
+}
+
+/** This bit alone, to be set or looked at. */
+function bit(value: number): string {
+  return `${value}/${value}`;
+}
+
+/**
+ * A SYN in a TCP connection whose handshake is over, which conntrack calls assured, falls; in one that is over it opens another. After FINs the kernel
+ * itself makes that a new one; after a reset of the side that was asked, and of entries that were loaded, it does not.
+ */
+function synsOfKnown(): readonly string[] {
+  const known = '-p tcp --syn -m conntrack --ctstate ESTABLISHED --ctstatus ASSURED';
+  return [
+    rule(CHAINS.known, `${known} -m connmark --mark ${bit(OVER)}`, `-g ${CHAINS.admit}`),
+    rule(CHAINS.known, known, '-j DROP'),
+  ];
 }
 
 function guardIpv4(own: readonly string[]): readonly string[] {
@@ -145,9 +174,15 @@ function admission(family: Family, gateSeconds: number): readonly string[] {
   const open = (address: string): string =>
     `-m recent --name ${GATES[family]} --rcheck --seconds ${plainWord(gateSeconds)} ${address}`;
   const admit = (opening: string, side: string, address: string, chain: string): string =>
-    rule(CHAINS.admit, `${opening} -m conntrack --ctstate NEW ${from(side)} ${open(address)}`, `-g ${chain}`);
+    rule(CHAINS.admit, `${opening} ${from(side)} ${open(address)}`, `-g ${chain}`);
+  const openings = [
+    // Established: of a connection that is over.
+    '-p tcp --syn -m conntrack --ctstate NEW,ESTABLISHED',
+    '-p udp -m conntrack --ctstate NEW',
+    `${echo} -m conntrack --ctstate NEW`,
+  ];
   return [
-    ...['-p tcp --syn', '-p udp', echo].flatMap((opening) => [
+    ...openings.flatMap((opening) => [
       admit(opening, INNER.terminalSide, '--rsource', POLICY_CHAINS.outbound),
       admit(opening, INNER.networkSide, '--rdest', POLICY_CHAINS.inbound),
     ]),

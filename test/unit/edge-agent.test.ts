@@ -4,7 +4,7 @@
 import { once } from 'node:events';
 import fc from 'fast-check';
 import t from 'tap';
-import { additionOf, batchOf, deletionOf, updateOf } from '../../edge-agent/conntrack/entry.js';
+import { additionOf, batchOf, deletionOf, deletionsOf, updateOf } from '../../edge-agent/conntrack/entry.js';
 import { isListening } from '../../edge-agent/conntrack/events.js';
 import { ownAddresses, parseDump, parseEvent } from '../../edge-agent/conntrack/parse.js';
 import { ConnectionMirror } from '../../edge-agent/domain/connection-mirror.js';
@@ -81,6 +81,10 @@ COMMIT
 :paguro-outbound - [0:0]
 :paguro-inbound - [0:0]
 -A PREROUTING -p icmp --icmp-type 5 -j DROP
+-A PREROUTING -p tcp --tcp-flags ACK,PSH PSH -j DROP
+-A PREROUTING -p tcp --tcp-flags ACK,URG URG -j DROP
+-A PREROUTING -p tcp -m multiport --ports 0 -j DROP
+-A PREROUTING -p udp -m multiport --ports 0 -j DROP
 -A PREROUTING -m physdev --physdev-in ter -g paguro-from-terminal
 -A PREROUTING -m physdev --physdev-in net -g paguro-from-network
 -A paguro-from-terminal -s 0.0.0.0 -p udp --sport 68 --dport 67 -g paguro-pass
@@ -93,11 +97,14 @@ COMMIT
 -A paguro-from-network -p udp --sport 68 --dport 67 -j DROP
 -A paguro-from-network -g paguro-known
 -A paguro-known -m conntrack --ctstate INVALID -j DROP
+-A paguro-known -p tcp --syn -m conntrack --ctstate ESTABLISHED --ctstatus ASSURED -m connmark --mark 2/2 -g paguro-admit
+-A paguro-known -p tcp --syn -m conntrack --ctstate ESTABLISHED --ctstatus ASSURED -j DROP
+-A paguro-known -p tcp --tcp-flags RST RST -j CONNMARK --set-xmark 2/2
 -A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -g paguro-pass
--A paguro-known -m connmark --mark 1 -g paguro-pass
+-A paguro-known -m connmark --mark 1/1 -g paguro-pass
 -A paguro-known -j paguro-admit
--A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
--A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --seconds 61 --rdest -g paguro-inbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW,ESTABLISHED -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW,ESTABLISHED -m physdev --physdev-in net -m recent --name paguro4 --rcheck --seconds 61 --rdest -g paguro-inbound
 -A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
 -A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro4 --rcheck --seconds 61 --rdest -g paguro-inbound
 -A paguro-admit -p icmp --icmp-type 8/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro4 --rcheck --seconds 61 --rsource -g paguro-outbound
@@ -138,6 +145,10 @@ COMMIT
 :paguro-outbound - [0:0]
 :paguro-inbound - [0:0]
 -A PREROUTING -p icmpv6 --icmpv6-type 137 -j DROP
+-A PREROUTING -p tcp --tcp-flags ACK,PSH PSH -j DROP
+-A PREROUTING -p tcp --tcp-flags ACK,URG URG -j DROP
+-A PREROUTING -p tcp -m multiport --ports 0 -j DROP
+-A PREROUTING -p udp -m multiport --ports 0 -j DROP
 -A PREROUTING -m physdev --physdev-in ter -g paguro-from-terminal
 -A PREROUTING -m physdev --physdev-in net -g paguro-from-network
 -A paguro-from-terminal -p icmpv6 --icmpv6-type 133 -m hl --hl-eq 255 -g paguro-nd-source
@@ -160,11 +171,14 @@ COMMIT
 -A paguro-from-network -p udp --sport 546 --dport 547 -j DROP
 -A paguro-from-network -g paguro-known
 -A paguro-known -m conntrack --ctstate INVALID -j DROP
+-A paguro-known -p tcp --syn -m conntrack --ctstate ESTABLISHED --ctstatus ASSURED -m connmark --mark 2/2 -g paguro-admit
+-A paguro-known -p tcp --syn -m conntrack --ctstate ESTABLISHED --ctstatus ASSURED -j DROP
+-A paguro-known -p tcp --tcp-flags RST RST -j CONNMARK --set-xmark 2/2
 -A paguro-known -m conntrack --ctstate RELATED,ESTABLISHED -g paguro-pass
--A paguro-known -m connmark --mark 1 -g paguro-pass
+-A paguro-known -m connmark --mark 1/1 -g paguro-pass
 -A paguro-known -j paguro-admit
--A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
--A paguro-admit -p tcp --syn -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --seconds 61 --rdest -g paguro-inbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW,ESTABLISHED -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
+-A paguro-admit -p tcp --syn -m conntrack --ctstate NEW,ESTABLISHED -m physdev --physdev-in net -m recent --name paguro6 --rcheck --seconds 61 --rdest -g paguro-inbound
 -A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
 -A paguro-admit -p udp -m conntrack --ctstate NEW -m physdev --physdev-in net -m recent --name paguro6 --rcheck --seconds 61 --rdest -g paguro-inbound
 -A paguro-admit -p icmpv6 --icmpv6-type 128/0 -m conntrack --ctstate NEW -m physdev --physdev-in ter -m recent --name paguro6 --rcheck --seconds 61 --rsource -g paguro-outbound
@@ -250,6 +264,44 @@ t.test('more ports than one match holds make more lines, one of which begins wit
   t.equal(all.size, ports.length, 'every port is there');
 });
 
+t.test('what is no value never becomes an option, even if no schema has seen it', async (t) => {
+  const base = { terminal, policy, counters: [], gateSeconds: 61 };
+  const [first] = policy.rules;
+  if (!first) throw new Error('the policy has rules');
+  const ruled = (change: Partial<typeof first>) => ({
+    ...base,
+    policy: { ...policy, rules: [{ ...first, ...change }] },
+  });
+  const hostile: Readonly<Record<string, Parameters<typeof renderTables>[0]>> = {
+    'an address': { ...base, terminal: { ...terminal, ipv4: ['10.0.0.1 -j ACCEPT'] } },
+    'an address that is an option': { ...base, terminal: { ...terminal, ipv4: ['-j'] } },
+    'a line break': ruled({ remote: '10.0.0.0/8\n-A FORWARD' }),
+    'a quotation mark': ruled({ name: 'x" -j ACCEPT' }),
+    'a backslash': ruled({ name: 'x\\' }),
+    'no number': ruled({ remotePorts: [[Number.NaN, 1]] }),
+    'a negative number': { ...base, gateSeconds: -1 },
+    'a huge number': { ...base, counters: [{ rule: first.name, packets: 1e30, bytes: 0 }] },
+  };
+  for (const [what, ruleset] of Object.entries(hostile))
+    t.throws(() => renderTables(ruleset, 'ipv4'), { code: 'invalid' }, what);
+  t.doesNotThrow(() => renderTables(base, 'ipv4'), 'control');
+
+  for (const address of ['10.0.0.2\n-F', '10.0.0.2 -m 0', '-F', ''])
+    t.throws(() => additionOf(tcp({ remote: { address, port: 80 } }), 100), { code: 'invalid' }, address);
+  t.throws(() => deletionOf(tcp({ remote: { address: '10.0.0.2', port: -1 } })), { code: 'invalid' });
+  t.throws(() => deletionsOf('10.0.0.1;'), { code: 'invalid' });
+  fc.assert(
+    fc.property(fc.string({ unit: 'binary' }), (text) => {
+      try {
+        const words = deletionOf(tcp({ remote: { address: text, port: 80 } }));
+        return words.every((word) => /^[^\s"'\\]+$/.test(word)) && !words[6]?.startsWith('-');
+      } catch {
+        return true;
+      }
+    }),
+  );
+});
+
 t.test('counters as iptables-save prints them', async (t) => {
   const saved = [
     '*filter\n[7:420] -A paguro-outbound -p tcp -m multiport --dports 25 -m comment --comment "no mail" -j DROP\n[1:60] -A paguro-outbound -m comment --comment "default outbound" -g paguro-accept\n',
@@ -278,6 +330,7 @@ t.test('connections in the words of conntrack', async (t) => {
     '-A -p tcp -s 10.0.0.2 -d 10.0.0.1 --sport 80 --dport 40000 --state SYN_SENT -m 1 -t 100',
     'the original direction is the opener’s',
   );
+  t.match(words(tcp({ state: 'closed' })), '--state TIME_WAIT -u SEEN_REPLY,ASSURED -m 3', 'over');
   const udp: Connection = {
     protocol: 'udp',
     opener: 'terminal',
@@ -302,7 +355,7 @@ t.test('connections in the words of conntrack', async (t) => {
   );
   t.equal(
     updateOf(tcp({ state: 'answered' }), 60).join(' '),
-    '-U -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80 --state SYN_RECV -u SEEN_REPLY -t 60',
+    '-U -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80 --state SYN_RECV -u SEEN_REPLY -m 1 -t 60',
   );
   t.equal(
     batchOf([deletionOf(tcp()), deletionOf(udp)]),
@@ -448,10 +501,33 @@ t.test('the mirror', async (t) => {
       updated: [],
       ended: [tcp({ state: 'closing' })],
     });
-    t.same(mirror.apply([{ kind: 'ended', key }], false), {
+    t.match(mirror.apply([{ kind: 'ended', key }], false), {
       table: { added: [], updated: [], ended: [] },
       changes: [],
     });
+  });
+  await t.test('takes back what could not be done, and nothing that happened since', async (t) => {
+    const local = { address: '10.0.0.1', port: 40_001 };
+    const [other, closing] = [tcp({ local }), tcp({ local, state: 'closing' })];
+    const changes: Change[] = [
+      { kind: 'ended', key },
+      { kind: 'connection', connection: other },
+    ];
+    const mirror = new ConnectionMirror([tcp()]);
+    const { table, undo } = mirror.apply(changes, false);
+    undo();
+    t.same(mirror.apply(changes, false).table, table, 'the same changes make the same difference again');
+    const seen = new ConnectionMirror([tcp()]);
+    const late = seen.apply(changes, false);
+    const event = { event: 'update', byProgram: false } as const;
+    seen.observe({ ...event, connection: closing });
+    late.undo();
+    t.same(seen.replace([tcp(), closing]), [], 'what packets have shown stays');
+  });
+  await t.test('forgets an address', async (t) => {
+    const mirror = new ConnectionMirror([tcp(), tcp({ local: { address: '10.0.0.9', port: 1 } })]);
+    mirror.forget('10.0.0.9');
+    t.same(mirror.replace([tcp()]), []);
   });
   await t.test('of an instance that sees packets goes forward only', async (t) => {
     const back: Change[] = [{ kind: 'connection', connection: tcp({ state: 'answered' }) }];
