@@ -4,6 +4,7 @@
  *   type u16 | length u16 (a multiple of 8, counts all) | body
  *   Nicira:   0xffff | length | experimenter 0x2320 u32 | subtype u16 | body
  */
+import { NICIRA } from './error-codes.js';
 import { OpenFlowEncodeError } from './errors.js';
 import {
   type FieldName,
@@ -31,10 +32,8 @@ import {
   u64,
   type Variants,
   variantTable,
-} from './wire.js';
+} from './wire/index.js';
 
-/** Nicira's experimenter id. */
-export const NICIRA = 0x00002320;
 const OFPAT_EXPERIMENTER = 0xffff;
 /** Nicira's subtypes are kept in one table with the standard types, above them. */
 const SUBTYPE = 0x10000;
@@ -75,7 +74,7 @@ const oneField: Codec<Match> = {
 };
 
 function skipPadding(r: Reader): void {
-  if (r.left > 7) r.fail('bad-length', `${r.left} bytes after the end`);
+  if (r.left > 7) r.fail('OFPBAC_BAD_SET_LEN', `${r.left} bytes after the end`);
   r.skip(r.left);
 }
 
@@ -96,7 +95,8 @@ const zone: Codec<number | FieldBits | undefined> = {
     const value = r.u16();
     if (source === 0) return value === 0 ? undefined : value;
     const field = fieldOfHeader(source);
-    if (field === undefined) r.fail('bad-value', `ct's zone from an unknown field 0x${source.toString(16)}`);
+    if (field === undefined)
+      r.fail('OFPBAC_BAD_ARGUMENT', `ct's zone from an unknown field 0x${source.toString(16)}`);
     return { field, start: value >>> 6, bits: (value & 0x3f) + 1 };
   },
   write: (w, value) => {
@@ -229,7 +229,7 @@ export interface UnknownAction {
   readonly type: 'unknown';
   readonly actionType: number;
   /** Its length and 4 make a multiple of 8. */
-  readonly body: Buffer;
+  readonly body: Uint8Array;
 }
 
 export type Action = OneOf<typeof VARIANTS> | SetFieldAction | CtAction | CloneAction | UnknownAction;
@@ -254,8 +254,8 @@ export const action: Codec<Action> = {
   read: (r) => {
     const type = r.u16();
     const length = r.u16();
-    if (length < 8 || length % 8 !== 0) r.fail('bad-length', `an action of ${length} bytes`);
-    return r.within(length - 4, () => readBody(r, type));
+    if (length < 8 || length % 8 !== 0) r.fail('OFPBAC_BAD_LEN', `an action of ${length} bytes`);
+    return r.within(length - 4, () => readBody(r, type), 'OFPBAC_BAD_LEN');
   },
   write: (w, value) => {
     const start = w.length;

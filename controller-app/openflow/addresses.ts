@@ -2,7 +2,7 @@
  * Addresses as texts on one side and as bytes on the other. What is read is canonical: lower case, IPv6 as RFC 5952 has it.
  */
 import { OpenFlowEncodeError } from './errors.js';
-import type { Codec, Reader } from './wire.js';
+import type { Codec, Reader } from './wire/index.js';
 
 const HEX: readonly string[] = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'));
 

@@ -3,9 +3,9 @@
  *
  *   experimenter u32 | type u32 | body
  */
-import { NICIRA } from './action.js';
 import { ipv4, ipv6 } from './addresses.js';
 import { VERSION } from './constants.js';
+import { NICIRA, ONF } from './error-codes.js';
 import { OpenFlowEncodeError } from './errors.js';
 import { flowMod, groupMod } from './flow.js';
 import {
@@ -22,9 +22,7 @@ import {
   type Variants,
   variantTable,
   type Writer,
-} from './wire.js';
-
-export const ONF = 0x4f4e4600;
+} from './wire/index.js';
 
 /** Messages that a bundle can hold here. */
 const BUNDLED = { flow_mod: [14, flowMod], group_mod: [15, groupMod] } as const satisfies Variants;
@@ -40,11 +38,11 @@ const bundledMessage: Codec<BundledMessage> = {
     const length = r.u16();
     r.skip(4);
     const layout = bundledTable.byId(type);
-    if (version !== VERSION) r.fail('bad-version', `version ${version} in a bundle`);
-    if (!layout) r.fail('bad-value', `a message of type ${type} in a bundle`);
-    if (length < 8) r.fail('bad-length', `a message of ${length} bytes in a bundle`);
+    if (version !== VERSION) r.fail('OFPBRC_BAD_VERSION', `version ${version} in a bundle`);
+    if (!layout) r.fail('OFPBFC_MSG_UNSUP', `a message of type ${type} in a bundle`);
+    if (length < 8) r.fail('OFPBFC_MSG_BAD_LEN', `a message of ${length} bytes in a bundle`);
     const message: Record<string, unknown> = { type: layout.name };
-    r.within(length - 8, () => layout.body.readInto(r, message));
+    r.within(length - 8, () => layout.body.readInto(r, message), 'OFPBFC_MSG_BAD_LEN');
     return message as unknown as BundledMessage;
   },
   write: (w, message) => {
@@ -91,7 +89,7 @@ function readProperties(r: Reader, property: (type: number) => void): void {
     const start = r.pos;
     const type = r.u16();
     const length = r.u16();
-    if (length < 4) r.fail('bad-length', `a property of ${length} bytes`);
+    if (length < 4) r.fail('OFPBRC_BAD_LEN', `a property of ${length} bytes`);
     r.within(length - 4, () => {
       property(type);
       r.skip(r.left);
@@ -113,9 +111,9 @@ function writeProperty(w: Writer, type: number, body: () => void): void {
 /** Always 16 bytes: IPv4 addresses are mapped into IPv6 ones. */
 const eitherAddress: Codec<string> = {
   read: (r) => {
-    const address = r.bytes.subarray(r.pos, r.pos + 16);
     r.need(16);
-    const mapped = address.readUInt32BE(8) === 0xffff && address.readBigUInt64BE(0) === 0n;
+    const address = new DataView(r.bytes.buffer, r.bytes.byteOffset + r.pos, 16);
+    const mapped = address.getUint32(8) === 0xffff && address.getBigUint64(0) === 0n;
     if (!mapped) return ipv6.read(r);
     r.skip(12);
     return ipv4.read(r);
@@ -233,7 +231,7 @@ export interface UnknownExperimenter {
   readonly type: 'experimenter';
   readonly experimenter: number;
   readonly experimenterType: number;
-  readonly data: Buffer;
+  readonly data: Uint8Array;
 }
 
 export type ExperimenterMessage = OneOf<typeof VARIANTS> | UnknownExperimenter;

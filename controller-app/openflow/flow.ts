@@ -13,13 +13,14 @@ import {
   optional,
   pad,
   prefixed,
+  rest,
   type Simplify,
   struct,
   u8,
   u16,
   u32,
   u64,
-} from './wire.js';
+} from './wire/index.js';
 
 /** struct ofp_flow_mod. Time-outs in seconds, 0 (absent) for never. A deletion looks at outPort and outGroup; cookieMask filters changes and deletions. */
 export const flowMod = struct({
@@ -127,5 +128,5 @@ export const packetOut = struct({
   inPort: u32,
   actions: prefixed(pad(6), actions),
   /** The frame, unless it is in a buffer. */
-  data: { read: (r) => r.take(r.left), write: (w, data: Uint8Array) => w.put(data) },
+  data: rest,
 });

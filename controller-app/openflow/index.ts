@@ -3,7 +3,7 @@
  *
  *   wire         the language in which layouts are written
  *   oxm          match fields          action, instruction, flow, port, multipart, experimenter    parts of messages
- *   message      all messages, encodeMessage and decodeMessage            framer    stream to messages
+ *   message      all messages, encode and decode            framer    stream to messages
  */
 export {
   type Action,
@@ -11,26 +11,27 @@ export {
   type CloneAction,
   type CtAction,
   type FieldBits,
-  NICIRA,
   OFPCML_NO_BUFFER,
   type SetFieldAction,
   type UnknownAction,
 } from './action.js';
 export * from './constants.js';
 export {
+  type ErrorCode,
   type ErrorName,
   errorName,
+  NICIRA,
   OFPET_EXPERIMENTER,
   OFPET_HELLO_FAILED,
   OFPHFC_INCOMPATIBLE,
-} from './error-name.js';
-export { type DecodeErrorCode, OpenFlowDecodeError, OpenFlowEncodeError } from './errors.js';
+  ONF,
+} from './error-codes.js';
+export { OpenFlowDecodeError, OpenFlowEncodeError } from './errors.js';
 export {
   type BundledMessage,
   type ConnectionTuple,
   type CtFlush,
   OFPBF,
-  ONF,
 } from './experimenter.js';
 export type { Bucket, Flow, FlowMod, FlowStats, GroupMod } from './flow.js';
 export { Framer } from './framer.js';
@@ -40,14 +41,15 @@ export {
   type UnknownInstruction,
 } from './instruction.js';
 export {
-  type Decoded,
-  decodeMessage,
+  decode,
   type ErrorMessage,
-  encodeMessage,
+  encode,
   type FeaturesReply,
   type FlowRemovedMessage,
   HEADER_LENGTH,
+  type Header,
   type Message,
+  type MessageBody,
   type MessageOf,
   type MessageType,
   type PacketInMessage,
@@ -66,4 +68,4 @@ export {
   type UnknownField,
 } from './oxm.js';
 export type { Port } from './port.js';
-export { type Codec, type Infer, Reader, Writer } from './wire.js';
+export { type Codec, type Infer, Reader, Writer } from './wire/index.js';

@@ -14,7 +14,7 @@ import {
   u64,
   type Variants,
   variantTable,
-} from './wire.js';
+} from './wire/index.js';
 
 const VARIANTS = {
   goto_table: [1, struct({ table: u8, _: pad(3) })],
@@ -30,7 +30,7 @@ const table = variantTable(VARIANTS);
 export interface UnknownInstruction {
   readonly type: 'unknown';
   readonly instructionType: number;
-  readonly body: Buffer;
+  readonly body: Uint8Array;
 }
 
 export type Instruction = OneOf<typeof VARIANTS> | UnknownInstruction;
@@ -39,14 +39,18 @@ const instruction: Codec<Instruction> = {
   read: (r) => {
     const type = r.u16();
     const length = r.u16();
-    if (length < 4) r.fail('bad-length', `an instruction of ${length} bytes`);
-    return r.within(length - 4, () => {
-      const layout = table.byId(type);
-      if (!layout) return { type: 'unknown', instructionType: type, body: r.take(r.left) };
-      const value: Record<string, unknown> = { type: layout.name };
-      layout.body.readInto(r, value);
-      return value as unknown as Instruction;
-    });
+    if (length < 4) r.fail('OFPBIC_BAD_LEN', `an instruction of ${length} bytes`);
+    return r.within(
+      length - 4,
+      () => {
+        const layout = table.byId(type);
+        if (!layout) return { type: 'unknown', instructionType: type, body: r.take(r.left) };
+        const value: Record<string, unknown> = { type: layout.name };
+        layout.body.readInto(r, value);
+        return value as unknown as Instruction;
+      },
+      'OFPBIC_BAD_LEN',
+    );
   },
   write: (w, value) => {
     const start = w.length;

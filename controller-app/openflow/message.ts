@@ -1,17 +1,18 @@
 /**
  * Messages (spec 1.3.5, 7.1):   version u8 | type u8 | length u16 (counts all) | xid u32 | body
  *
- * `encodeMessage` and `decodeMessage` are the codec's two doors. A layout below is the whole truth about a message: its type is inferred from it.
+ * `encode` and `decode` are the codec's two doors. A layout below is the whole truth about a message: its type is inferred from it.
  */
 import { VERSION } from './constants.js';
-import { OFPET_EXPERIMENTER } from './error-name.js';
-import { OpenFlowDecodeError, OpenFlowEncodeError } from './errors.js';
+import { OFPET_EXPERIMENTER } from './error-codes.js';
+import { OpenFlowEncodeError } from './errors.js';
 import { type ExperimenterMessage, experimenter, isExperimenterMessage } from './experimenter.js';
 import { flowMod, flowRemoved, groupMod, packetOut } from './flow.js';
 import { multipartReply, multipartRequest } from './multipart.js';
 import { matchCodec } from './oxm.js';
 import { port } from './port.js';
 import {
+  inField,
   names,
   type OneOf,
   pad,
@@ -26,7 +27,7 @@ import {
   type Variants,
   variantTable,
   Writer,
-} from './wire.js';
+} from './wire/index.js';
 
 export const HEADER_LENGTH = 8;
 const OFPT_HELLO = 0;
@@ -41,7 +42,7 @@ const hello: Struct<{ readonly versions?: readonly number[] }> = {
       const start = r.pos;
       const type = r.u16();
       const length = r.u16();
-      if (length < 4) r.fail('bad-length', `a hello element of ${length} bytes`);
+      if (length < 4) r.fail('OFPBRC_BAD_LEN', `a hello element of ${length} bytes`);
       r.within(length - 4, () => {
         if (type === OFPHET_VERSIONBITMAP) target.versions = readBitmap(r);
         else r.skip(r.left);
@@ -82,7 +83,7 @@ interface ErrorBody {
   readonly code: number;
   readonly experimenter?: number;
   /** The first bytes (64 or more) of what was refused. */
-  readonly data: Buffer;
+  readonly data: Uint8Array;
 }
 
 const error: Struct<ErrorBody> = {
@@ -152,7 +153,6 @@ const VARIANTS = {
       cookie: u64,
       match: matchCodec,
       _: pad(2),
-      /** A view onto what the socket gave: copy what is to be kept. */
       data: rest,
     }),
   ],
@@ -175,12 +175,21 @@ const table = variantTable(VARIANTS);
 export interface UnknownMessage {
   readonly type: 'unknown';
   readonly messageType: number;
-  readonly body: Buffer;
+  readonly body: Uint8Array;
 }
 
-export type Message = OneOf<typeof VARIANTS> | ExperimenterMessage | UnknownMessage;
-export type MessageType = Message['type'];
-export type MessageOf<T extends MessageType> = Extract<Message, { readonly type: T }>;
+export type MessageBody = OneOf<typeof VARIANTS> | ExperimenterMessage | UnknownMessage;
+export type MessageType = MessageBody['type'];
+export type MessageOf<T extends MessageType> = Extract<MessageBody, { readonly type: T }>;
+
+export interface Header {
+  /** What a reply has in common with its request. */
+  readonly xid: number;
+  /** Absent when it is 4 (OpenFlow 1.3): only a peer's first hello, or its complaint about ours, has another. */
+  readonly version?: number;
+}
+
+export type Message = Header & MessageBody;
 
 export type PacketInMessage = MessageOf<'packet_in'>;
 export type PacketOutMessage = MessageOf<'packet_out'>;
@@ -189,63 +198,80 @@ export type PortStatusMessage = MessageOf<'port_status'>;
 export type ErrorMessage = MessageOf<'error'>;
 export type FeaturesReply = MessageOf<'features_reply'>;
 
-export interface Decoded {
-  /** 4, except in a peer's first hello or its complaint about ours. */
-  readonly version: number;
-  readonly xid: number;
-  readonly message: Message;
-}
-
 /** One writer for all: encoding is synchronous, and what leaves is a copy of the right size. */
-const scratch = new Writer();
+const writer = new Writer();
 
 /** The bytes of one message. Throws OpenFlowEncodeError when a value doesn't fit its place. */
-export function encodeMessage(message: Message, xid: number): Buffer {
-  const w = scratch;
-  w.length = 0;
-  w.xid = xid;
-  w.u8(VERSION);
-  if (message.type === 'unknown') w.u8(message.messageType);
-  else if (isExperimenterMessage(message.type)) w.u8(OFPT_EXPERIMENTER);
-  else w.u8(layoutOf(message.type).id);
+export function encode(message: Message): Uint8Array {
+  const w = writer;
+  w.reset();
+  w.xid = message.xid;
+  try {
+    const { version = VERSION } = message;
+    if (version !== VERSION && message.type !== 'hello' && message.type !== 'error')
+      throw new OpenFlowEncodeError('bad-value', `version ${version}, not ${VERSION}`);
+    w.u8(version);
+    writeTyped(w, message);
+  } catch (cause) {
+    throw inField(String(message.type), cause);
+  }
+  return w.result();
+}
+
+/** From the type on: as a message in a bundle has it, too. */
+function writeTyped(w: Writer, message: MessageBody): void {
+  const start = w.length - 1;
+  const { type } = message;
+  const experimental = isExperimenterMessage(type);
+  if (type === 'unknown') w.u8(message.messageType);
+  else w.u8(experimental ? OFPT_EXPERIMENTER : layoutOf(type).id);
   const at = w.lengthLater();
-  w.u32(xid);
-  if (message.type === 'unknown') w.put(message.body);
-  else if (isExperimenterMessage(message.type)) experimenter.write(w, message as ExperimenterMessage);
-  else layoutOf(message.type).body.write(w, message);
-  w.setLength(at, w.length);
-  return Buffer.from(w.bytes.subarray(0, w.length));
+  w.u32(w.xid);
+  if (type === 'unknown') w.put(message.body);
+  else if (experimental) experimenter.write(w, message as ExperimenterMessage);
+  else layoutOf(type).body.write(w, message);
+  w.setLength(at, w.length - start);
 }
 
 function layoutOf(type: string): { readonly id: number; readonly body: Struct<object> } {
   const layout = table.byName(type);
-  if (!layout) throw new OpenFlowEncodeError('bad-value', `no message is called ${type}`);
+  if (!layout) throw new OpenFlowEncodeError('bad-value', 'no message is called so');
   return layout;
 }
 
 /**
- * One whole message, as `Framer` gives it. Buffers in the result are views onto `bytes`. Messages, actions and fields without a
- * name here come out as `unknown`. Throws OpenFlowDecodeError for what the specification doesn't allow.
+ * One whole message, as `Framer` gives it. The result holds no view of `bytes`. Messages, actions and fields without a name here come out
+ * as `unknown`. Throws OpenFlowDecodeError for what the specification doesn't allow.
  */
-export function decodeMessage(bytes: Buffer): Decoded {
+export function decode(bytes: Uint8Array): Message {
   const r = new Reader(bytes);
   const version = r.u8();
   const type = r.u8();
   const length = r.u16();
   const xid = r.u32();
-  if (length !== bytes.length) r.fail('bad-length', `${length} bytes announced, ${bytes.length} there`);
+  r.xid = xid;
+  if (length !== bytes.length)
+    r.fail('OFPBRC_BAD_LEN', `${length} bytes announced, ${bytes.length} there`, 2);
   if (version !== VERSION && type !== OFPT_HELLO && type !== OFPT_ERROR)
-    throw new OpenFlowDecodeError('bad-version', `version ${version}, not ${VERSION}`, 0);
-  const message = readMessage(r, type);
-  if (r.left > 0) r.fail('bad-length', `${r.left} bytes too many`);
-  return { version, xid, message };
+    r.fail('OFPBRC_BAD_VERSION', `version ${version}, not ${VERSION}`, 0);
+  const message: Record<string, unknown> = { type: 'unknown', xid };
+  if (version !== VERSION) message.version = version;
+  readBody(r, type, message);
+  if (r.left > 0) r.failLength(`${r.left} bytes too many`);
+  return message as unknown as Message;
 }
 
-function readMessage(r: Reader, type: number): Message {
-  if (type === OFPT_EXPERIMENTER) return experimenter.read(r);
+function readBody(r: Reader, type: number, message: Record<string, unknown>): void {
+  if (type === OFPT_EXPERIMENTER) {
+    Object.assign(message, experimenter.read(r));
+    return;
+  }
   const layout = table.byId(type);
-  if (!layout) return { type: 'unknown', messageType: type, body: r.take(r.left) };
-  const message: Record<string, unknown> = { type: layout.name };
-  layout.body.readInto(r, message);
-  return message as unknown as Message;
+  if (layout) {
+    message.type = layout.name;
+    layout.body.readInto(r, message);
+    return;
+  }
+  message.messageType = type;
+  message.body = r.take(r.left);
 }

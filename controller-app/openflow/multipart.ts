@@ -19,7 +19,7 @@ import {
   u64,
   type Variants,
   variantTable,
-} from './wire.js';
+} from './wire/index.js';
 
 const DESC = 0;
 const FLOW = 1;
@@ -89,7 +89,7 @@ const REPLIES = {
 export interface UnknownPart {
   readonly type: 'unknown';
   readonly multipartType: number;
-  readonly body: Buffer;
+  readonly body: Uint8Array;
 }
 
 export type MultipartRequest = OneOf<typeof REQUESTS> | UnknownPart;

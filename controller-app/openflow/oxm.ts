@@ -7,15 +7,14 @@
  * ipv4_src, ip_proto before tcp_dst) comes before it. One match therefore has one encoding, and `matchKey` compares matches.
  */
 import { ipv4, ipv6, mac } from './addresses.js';
+import { ONF } from './error-codes.js';
 import { OpenFlowEncodeError } from './errors.js';
-import { type Codec, Reader, type Simplify, Writer } from './wire.js';
+import { type Codec, Reader, type Simplify, Writer } from './wire/index.js';
 
 const NXM_OF = 0x0000;
 const NXM_NX = 0x0001;
 const BASIC = 0x8000;
 const EXPERIMENTER = 0xffff;
-/** The Open Networking Foundation's experimenter id. */
-const ONF = 0x4f4e4600;
 
 export interface Masked<T> {
   readonly value: T;
@@ -193,7 +192,7 @@ export interface UnknownField {
   readonly field: number;
   readonly hasMask: boolean;
   /** What follows the TLV's header: for the experimenter class its experimenter id first; value, then mask. */
-  readonly body: Buffer;
+  readonly body: Uint8Array;
 }
 
 /** Absent fields match anything. Numbers up to 32 bits, bigints above, texts for addresses. */
@@ -241,7 +240,9 @@ export function readField(r: Reader, into: Record<string, unknown>): void {
 }
 
 function isExperimenter(r: Reader, length: number, experimenter: number): boolean {
-  return length >= 4 && r.bytes.readUInt32BE(r.pos) === experimenter;
+  return (
+    length >= 4 && new DataView(r.bytes.buffer, r.bytes.byteOffset + r.pos).getUint32(0) === experimenter
+  );
 }
 
 function readKnown(
@@ -253,8 +254,8 @@ function readKnown(
 ): void {
   const { kind, name, experimenter } = known;
   const size = (experimenter === undefined ? 0 : 4) + kind.bytes * (hasMask ? 2 : 1);
-  if (length !== size) r.fail('bad-length', `${name} of ${length} bytes, not ${size}`);
-  if (name in into) r.fail('duplicate-field', `${name} twice in one match`);
+  if (length !== size) r.fail('OFPBMC_BAD_LEN', `${name} of ${length} bytes, not ${size}`);
+  if (name in into) r.fail('OFPBMC_DUP_FIELD', `${name} twice in one match`);
   if (experimenter !== undefined) r.skip(4);
   const value = kind.read(r);
   if (!hasMask) {
@@ -330,10 +331,10 @@ export const matchCodec: Codec<Match> = {
   read: (r) => {
     const start = r.pos;
     const type = r.u16();
-    if (type !== OFPMT_OXM) r.fail('bad-value', `a match of type ${type}: only OXM is supported`);
+    if (type !== OFPMT_OXM) r.fail('OFPBMC_BAD_TYPE', `a match of type ${type}: only OXM is supported`);
     const length = r.u16();
-    if (length < 4) r.fail('bad-length', `a match of ${length} bytes`);
-    const match = r.within(length - 4, oxms.read);
+    if (length < 4) r.fail('OFPBMC_BAD_LEN', `a match of ${length} bytes`);
+    const match = r.within(length - 4, oxms.read, 'OFPBMC_BAD_LEN');
     r.skip(-(r.pos - start) & 7);
     return match;
   },
@@ -352,9 +353,9 @@ const keyWriter = new Writer();
 /** Equal for matches that mean the same, whatever order or spelling their fields have. */
 export function matchKey(match: Match): string {
   const w = keyWriter;
-  w.length = 0;
+  w.reset();
   oxms.write(w, match);
-  return w.bytes.toString('latin1', 0, w.length);
+  return Buffer.from(w.bytes.buffer, 0, w.length).toString('latin1');
 }
 
 /** Class, field number and width of a field, as Nicira's actions name it in their operands. */

@@ -2,7 +2,7 @@
  * struct ofp_port (spec 1.3.5, 7.2.1).
  */
 import { mac } from './addresses.js';
-import { type Infer, pad, struct, text, u32 } from './wire.js';
+import { type Infer, pad, struct, text, u32 } from './wire/index.js';
 
 export const port = struct({
   number: u32,
