@@ -11,7 +11,7 @@ import {
   type BundledMessage,
   type FlowMod,
   type GroupMod,
-  type Message,
+  type MessageBody,
   type MessageOf,
   OFPBF,
   OpenFlowEncodeError,
@@ -37,7 +37,7 @@ export async function sendBundle(
       only('bundle_control'),
       timeoutMs,
     );
-  function* adds(): Iterable<{ message: Message; xid: number }> {
+  function* adds(): Iterable<{ message: MessageBody; xid: number }> {
     for (const [index, mod] of mods.entries()) {
       const xid = connection.requests.nextXid();
       unwatch.push(connection.requests.watch(xid, mod.type, (error) => failures.push({ index, mod, error })));

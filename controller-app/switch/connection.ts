@@ -6,20 +6,14 @@
  */
 import type { Socket } from 'node:net';
 import type { Timer } from '../../shared/runtime/clock.js';
-import {
-  decodeMessage,
-  encodeMessage,
-  Framer,
-  type Message,
-  OpenFlowDecodeError,
-} from '../openflow/index.js';
+import { decode, encode, Framer, type MessageBody, OpenFlowDecodeError, VERSION } from '../openflow/index.js';
 import { SwitchError } from './errors.js';
 import type { Bounds } from './options.js';
 import { Requests, type Take } from './requests.js';
 
 export interface ConnectionHandler {
   /** A message that answers no request. `version` is the one in its header. */
-  onMessage(message: Message, xid: number, version: number): void;
+  onMessage(message: MessageBody, xid: number, version: number): void;
   /** Once. Undefined when it was closed here without a reason. */
   onClose(reason: Error | undefined): void;
 }
@@ -62,9 +56,9 @@ export class Connection {
   }
 
   /** Throws SwitchError `closed`; closes the connection when too much waits to go out. */
-  send(message: Message, xid = this.requests.nextXid()): void {
+  send(message: MessageBody, xid = this.requests.nextXid()): void {
     if (this.isClosed) throw new SwitchError('closed', 'the switch is not connected any more');
-    this.socket.write(encodeMessage(message, xid));
+    this.socket.write(encode({ ...message, xid }));
     if (this.socket.writableLength > this.bounds.maxBufferedBytes)
       this.close(
         new SwitchError(
@@ -75,7 +69,7 @@ export class Connection {
   }
 
   /** Sends many messages in few writes, and no faster than the switch reads. */
-  async sendAll(messages: Iterable<{ readonly message: Message; readonly xid: number }>): Promise<void> {
+  async sendAll(messages: Iterable<{ readonly message: MessageBody; readonly xid: number }>): Promise<void> {
     this.socket.cork();
     try {
       for (const { message, xid } of messages) {
@@ -101,7 +95,7 @@ export class Connection {
   }
 
   /** Sends, and waits until `take` has had enough of the replies. */
-  request<T>(message: Message, take: Take<T>, timeoutMs = this.bounds.requestTimeoutMs): Promise<T> {
+  request<T>(message: MessageBody, take: Take<T>, timeoutMs = this.bounds.requestTimeoutMs): Promise<T> {
     const xid = this.requests.nextXid();
     const reply = this.requests.wait(xid, message.type, timeoutMs, take);
     try {
@@ -118,8 +112,8 @@ export class Connection {
     try {
       for (const bytes of this.framer.push(chunk)) {
         if (this.isClosed) return;
-        const { message, xid, version } = decodeMessage(bytes);
-        this.dispatch(message, xid, version, bytes.length);
+        const message = decode(bytes);
+        this.dispatch(message, message.xid, message.version ?? VERSION, bytes.length);
       }
     } catch (cause) {
       if (!(cause instanceof OpenFlowDecodeError)) throw cause;
@@ -127,7 +121,7 @@ export class Connection {
     }
   }
 
-  private dispatch(message: Message, xid: number, version: number, byteLength: number): void {
+  private dispatch(message: MessageBody, xid: number, version: number, byteLength: number): void {
     if (message.type === 'echo_request') this.send({ type: 'echo_reply', data: message.data }, xid);
     else if (this.requests.deliver(xid, message, byteLength)) return;
     else if (message.type !== 'echo_reply') this.handler.onMessage(message, xid, version);
@@ -160,8 +154,8 @@ export class Connection {
   }
 
   /** Sends a last message and closes when it is out. */
-  closeAfter(message: Message, reason: Error): void {
+  closeAfter(message: MessageBody, reason: Error): void {
     if (this.isClosed) return;
-    this.socket.end(encodeMessage(message, this.requests.nextXid()), () => this.close(reason));
+    this.socket.end(encode({ ...message, xid: this.requests.nextXid() }), () => this.close(reason));
   }
 }

@@ -5,7 +5,7 @@
 import type { Port as WirePort } from '../openflow/index.js';
 import {
   type FeaturesReply,
-  type Message,
+  type MessageBody,
   OFPC_FRAG,
   OFPET_HELLO_FAILED,
   OFPHFC_INCOMPATIBLE,
@@ -24,7 +24,7 @@ export interface Handshake {
 }
 
 /** True when a peer's hello allows version 1.3 (7.5.1): by its bitmap, or by being able to speak at least that. */
-export function speaksOurVersion(hello: Extract<Message, { type: 'hello' }>, version: number): boolean {
+export function speaksOurVersion(hello: Extract<MessageBody, { type: 'hello' }>, version: number): boolean {
   return hello.versions ? hello.versions.includes(VERSION) : version >= VERSION;
 }
 

@@ -8,7 +8,7 @@
 import { EventEmitter } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Dpid } from '../../shared/domain/domain.js';
-import { type Message, VERSION } from '../openflow/index.js';
+import { type MessageBody, VERSION } from '../openflow/index.js';
 import { Connection } from './connection.js';
 import { SwitchError } from './errors.js';
 import { type Handshake, introduce, refuseVersion, speaksOurVersion } from './handshake.js';
@@ -33,7 +33,7 @@ export interface ListenerEvents {
 
 type State =
   | { readonly name: 'hello' }
-  | { readonly name: 'introduction'; readonly early: Message[] }
+  | { readonly name: 'introduction'; readonly early: MessageBody[] }
   | { readonly name: 'ready'; readonly sw: Switch }
   | { readonly name: 'closed' };
 
@@ -140,7 +140,7 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
   }
 
   /** True when both can go on. */
-  private greet(connection: Connection, message: Message, version: number): boolean {
+  private greet(connection: Connection, message: MessageBody, version: number): boolean {
     if (message.type === 'hello' && speaksOurVersion(message, version)) return true;
     if (message.type === 'hello') refuseVersion(connection, version);
     else connection.close(new SwitchError('protocol', `${message.type} came before hello`));
@@ -148,7 +148,7 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
   }
 
   /** Packets beyond the bound are lost, as they are when the controller is away; nothing else may be. */
-  private keep(connection: Connection, message: Message, early: Message[]): void {
+  private keep(connection: Connection, message: MessageBody, early: MessageBody[]): void {
     if (early.length < this.bounds.maxEarlyMessages) early.push(message);
     else if (message.type !== 'packet_in')
       connection.close(new SwitchError('protocol', 'too many messages before the handshake was complete'));
@@ -157,7 +157,7 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
   private ready(
     connection: Connection,
     handshake: Handshake,
-    early: Message[],
+    early: MessageBody[],
     become: (sw: Switch) => void,
   ): void {
     const sw = new Switch(connection, this.bounds, handshake);

@@ -5,15 +5,15 @@
  * and only once.
  */
 import type { Clock } from '../../shared/runtime/clock.js';
-import type { Message } from '../openflow/index.js';
+import type { MessageBody } from '../openflow/index.js';
 import { OpenFlowError, SwitchError } from './errors.js';
 
 /** What a request does with a message for it: `done`, or it goes on waiting. May throw: the request then fails with that. */
-export type Take<T> = (message: Message, byteLength: number) => { readonly done: T } | undefined;
+export type Take<T> = (message: MessageBody, byteLength: number) => { readonly done: T } | undefined;
 
 interface Waiting {
   readonly what: string;
-  deliver(message: Message, byteLength: number): void;
+  deliver(message: MessageBody, byteLength: number): void;
   fail(error: Error): void;
 }
 
@@ -104,7 +104,7 @@ export class Requests {
   }
 
   /** False when nobody waits for it. */
-  deliver(xid: number, message: Message, byteLength: number): boolean {
+  deliver(xid: number, message: MessageBody, byteLength: number): boolean {
     const waiting = this.waiting.get(xid);
     waiting?.deliver(message, byteLength);
     return waiting !== undefined;

@@ -11,7 +11,7 @@ import {
   type FlowStats,
   type GroupMod,
   type Match,
-  type Message,
+  type MessageBody,
   type MessageOf,
   type MultipartReply,
   type MultipartRequest,
@@ -116,7 +116,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
   }
 
   /** Sends and forgets: should the switch refuse it, an `error` event says so. */
-  send(message: Message): void {
+  send(message: MessageBody): void {
     this.connection.send(message);
   }
 
@@ -130,7 +130,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
     options: RequestOptions = {},
   ): Promise<MessageOf<(typeof REPLY)[T]>> {
     const type: (typeof REPLY)[T] = REPLY[(message as { readonly type: T }).type];
-    return this.connection.request(message as Message, only(type), options.timeoutMs);
+    return this.connection.request(message as MessageBody, only(type), options.timeoutMs);
   }
 
   /** Everything sent before has been done by the switch. It may still take milliseconds to have effect in its datapath. */
@@ -139,7 +139,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
   }
 
   /** Sends messages which have no reply and waits until the switch has done them. Fails with the first OpenFlowError about them. */
-  async confirm(messages: readonly Message[], options: RequestOptions = {}): Promise<void> {
+  async confirm(messages: readonly MessageBody[], options: RequestOptions = {}): Promise<void> {
     let refused: OpenFlowError | undefined;
     const unwatch: (() => void)[] = [];
     try {
@@ -205,7 +205,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
   }
 
   /** Only for OpenFlowListener: a message that answers no request. */
-  receive(message: Message): void {
+  receive(message: MessageBody): void {
     switch (message.type) {
       case 'packet_in':
         this.emit('packetIn', message);

@@ -3,7 +3,7 @@
  */
 import type { Dpid } from '../../../shared/domain/domain.js';
 import type { PluginHost } from '../../core/plugin.js';
-import type { Message } from '../../openflow/index.js';
+import type { MessageBody } from '../../openflow/index.js';
 import type { Rule } from '../../pipeline/index.js';
 
 export interface Count {
@@ -38,7 +38,7 @@ export function firewallHost(host: PluginHost): FirewallHost {
     flushZone: async (dpid, zone) => {
       const sw = host.switch(dpid);
       if (!sw) throw new Error(`switch ${dpid} is not connected`);
-      const flush: Message = { type: 'ct_flush_zone', zone };
+      const flush: MessageBody = { type: 'ct_flush_zone', zone };
       sw.send(flush);
       // It has no reply of its own.
       await sw.barrier();

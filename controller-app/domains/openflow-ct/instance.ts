@@ -183,7 +183,7 @@ export class Instance {
   }
 
   /** A copy of a packet. */
-  packetIn(kind: Kind, match: Match, data: Buffer): void {
+  packetIn(kind: Kind, match: Match, data: Uint8Array): void {
     const seen = observe(kind, match, data);
     if (!seen) return;
     const now = this.parts.now();
