@@ -1,6 +1,6 @@
 /**
- * Error types and codes by name (spec 1.3.5, 7.4.4; ONF extensions 230 and 260; Open vSwitch's own), as Open vSwitch prints them. The
- * name of a code says its type, too: no two types share one.
+ * Error types and codes by the specification's names (1.3.5, 7.4.4; the ONF's extensions; Open vSwitch's own). The name of a
+ * code says its type, too: no two types share one.
  */
 
 export const OFPET_HELLO_FAILED = 0;
@@ -11,7 +11,7 @@ export const ONF = 0x4f4e4600;
 /** Nicira's, under which Open vSwitch extends OpenFlow. */
 export const NICIRA = 0x00002320;
 
-/** The place in the list is the number; `-` has no name. */
+/** The place in a list is the number. */
 const TYPES = [
   ['OFPET_HELLO_FAILED', 'OFPHFC_', ['INCOMPATIBLE', 'EPERM']],
   [
@@ -145,9 +145,11 @@ const TYPES = [
   ],
 ] as const;
 
-/** Errors of type OFPET_EXPERIMENTER, whose code is an experimenter's own. */
+/**
+ * Errors of type OFPET_EXPERIMENTER, whose code is an experimenter's own. The ONF numbers what it takes over from later versions by
+ * extension: 187 flow monitors, 230 bundles, 236 tables and flows, 237 asynchronous messages, 260 instructions, 264 multipart.
+ */
 const EXTENSIONS = {
-  /** Extension 230 numbers its errors from 2300 on. */
   OFPBFC_UNKNOWN: [ONF, 2300],
   OFPBFC_EPERM: [ONF, 2301],
   OFPBFC_BAD_ID: [ONF, 2302],
@@ -164,22 +166,50 @@ const EXTENSIONS = {
   OFPBFC_MSG_FAILED: [ONF, 2313],
   OFPBFC_TIMEOUT: [ONF, 2314],
   OFPBFC_BUNDLE_IN_PROGRESS: [ONF, 2315],
+  OFPFMFC_BAD_PRIORITY: [ONF, 2360],
+  OFPACFC_INVALID: [ONF, 2370],
+  OFPACFC_UNSUPPORTED: [ONF, 2371],
+  OFPACFC_EPERM: [ONF, 2372],
   OFPBIC_DUP_INST: [ONF, 2600],
+  OFPBRC_MULTIPART_REQUEST_TIMEOUT: [ONF, 2640],
+  OFPBRC_MULTIPART_REPLY_TIMEOUT: [ONF, 2641],
+  OFPBAC_BAD_SET_MASK: [ONF, 4250],
+  OFPBPC_TOO_MANY: [ONF, 4443],
+  OFPBPC_DUP_TYPE: [ONF, 4444],
+  OFPBPC_BAD_EXPERIMENTER: [ONF, 4445],
+  OFPBPC_BAD_EXP_TYPE: [ONF, 4446],
+  OFPBPC_BAD_EXP_VALUE: [ONF, 4447],
+  OFPBPC_EPERM: [ONF, 4448],
   NXBRC_NXM_INVALID: [NICIRA, 2],
   NXBRC_NXM_BAD_TYPE: [NICIRA, 3],
   NXBRC_MUST_BE_ZERO: [NICIRA, 4],
   NXBRC_BAD_REASON: [NICIRA, 5],
-  NXMOFC_MONITOR_EXISTS: [NICIRA, 6],
-  NXMOFC_BAD_FLAGS: [NICIRA, 7],
+  OFPMOFC_MONITOR_EXISTS: [NICIRA, 6],
+  OFPMOFC_BAD_FLAGS: [NICIRA, 7],
+  OFPMOFC_UNKNOWN_MONITOR: [NICIRA, 8],
   NXBRC_FM_BAD_EVENT: [NICIRA, 9],
   NXBRC_UNENCODABLE_ERROR: [NICIRA, 10],
   NXBAC_MUST_BE_ZERO: [NICIRA, 11],
   NXFMFC_HARDWARE: [NICIRA, 12],
   NXFMFC_BAD_TABLE_ID: [NICIRA, 13],
   NXBAC_BAD_CONJUNCTION: [NICIRA, 15],
+  NXTTMFC_BAD_COMMAND: [NICIRA, 16],
+  NXTTMFC_BAD_OPT_LEN: [NICIRA, 17],
+  NXTTMFC_BAD_FIELD_IDX: [NICIRA, 18],
+  NXTTMFC_TABLE_FULL: [NICIRA, 19],
+  NXTTMFC_ALREADY_MAPPED: [NICIRA, 20],
+  NXTTMFC_DUP_ENTRY: [NICIRA, 21],
+  NXR_NOT_SUPPORTED: [NICIRA, 34],
+  NXR_STALE: [NICIRA, 35],
+  NXST_NOT_CONFIGURED: [NICIRA, 36],
+  NXFMFC_INVALID_TLV_FIELD: [NICIRA, 37],
+  NXTTMFC_INVALID_TLV_DEL: [NICIRA, 38],
   NXBAC_BAD_HEADER_TYPE: [NICIRA, 39],
+  NXBAC_UNKNOWN_ED_PROP: [NICIRA, 40],
+  NXBAC_BAD_ED_PROP: [NICIRA, 41],
   NXBAC_CT_DATAPATH_SUPPORT: [NICIRA, 42],
   NXBMC_CT_DATAPATH_SUPPORT: [NICIRA, 43],
+  NXTFFC_DUP_TABLE: [NICIRA, 44],
 } as const;
 
 type Standard = (typeof TYPES)[number];

@@ -1,9 +1,10 @@
 /**
  * OpenFlow 1.3, with the Nicira and ONF extensions that Open vSwitch speaks: bytes to values and back. Pure.
  *
- *   wire         the language in which layouts are written
- *   oxm          match fields          action, instruction, flow, port, multipart, experimenter    parts of messages
- *   message      all messages, encode and decode            framer    stream to messages
+ *   wire/           the language in which layouts are written
+ *   match/          match fields          action, instruction
+ *   messages/, multipart/, extensions/    the specification's messages, and those of Nicira and the ONF
+ *   message         all of them: encode and decode            framer    stream to messages
  */
 export {
   type Action,
@@ -27,13 +28,10 @@ export {
   ONF,
 } from './error-codes.js';
 export { OpenFlowDecodeError, OpenFlowEncodeError } from './errors.js';
-export {
-  type BundledMessage,
-  type ConnectionTuple,
-  type CtFlush,
-  OFPBF,
-} from './experimenter.js';
-export type { Bucket, Flow, FlowMod, FlowStats, GroupMod } from './flow.js';
+export { type BundledMessage, OFPBF } from './extensions/bundle.js';
+export { abortsOpenVSwitch, type ConnectionTuple, type CtFlush } from './extensions/conntrack.js';
+export type { FlowUpdate } from './extensions/monitor.js';
+export type { UnknownExtension } from './extensions/numbers.js';
 export { Framer } from './framer.js';
 export {
   type Instruction,
@@ -57,7 +55,25 @@ export {
   type PortStatusMessage,
   type UnknownMessage,
 } from './message.js';
-export type { MultipartReply, MultipartRequest, PortStats, TableStats } from './multipart.js';
+export { errorAnswer } from './messages/error.js';
+export type { Flow, FlowMod, FlowStats } from './messages/flow.js';
+export type { Bucket, GroupMod } from './messages/group.js';
+export { type HelloElement, helloElements, helloOffers } from './messages/hello.js';
+export type { MeterBand } from './messages/meter.js';
+export type { Port } from './messages/port.js';
+export type { Queue } from './messages/queue.js';
+export type { FieldId } from './multipart/field-id.js';
+export type { MultipartReply, MultipartRequest, UnknownPart } from './multipart/multipart.js';
+export type {
+  GroupDescription,
+  GroupStats,
+  MeterConfig,
+  MeterStats,
+  PortStats,
+  QueueStats,
+  TableStats,
+} from './multipart/statistics.js';
+export type { TableFeatures } from './multipart/table-features.js';
 export {
   type FieldName,
   type Masked,
@@ -67,5 +83,4 @@ export {
   oxms as oxmsCodec,
   type UnknownField,
 } from './oxm.js';
-export type { Port } from './port.js';
-export { type Codec, type Infer, Reader, Writer } from './wire/index.js';
+export { type Codec, type Infer, Reader, type UnknownTlv, Writer } from './wire/index.js';

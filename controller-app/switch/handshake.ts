@@ -5,6 +5,7 @@
 import type { Port as WirePort } from '../openflow/index.js';
 import {
   type FeaturesReply,
+  helloOffers,
   type MessageBody,
   OFPC_FRAG,
   OFPET_HELLO_FAILED,
@@ -25,7 +26,7 @@ export interface Handshake {
 
 /** True when a peer's hello allows version 1.3 (7.5.1): by its bitmap, or by being able to speak at least that. */
 export function speaksOurVersion(hello: Extract<MessageBody, { type: 'hello' }>, version: number): boolean {
-  return hello.versions ? hello.versions.includes(VERSION) : version >= VERSION;
+  return helloOffers(hello.elements, version, VERSION);
 }
 
 /** Says why, as 7.4.4.1 wants it, and closes. */

@@ -8,7 +8,7 @@
 import { EventEmitter } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Dpid } from '../../shared/domain/domain.js';
-import { type MessageBody, VERSION } from '../openflow/index.js';
+import { helloElements, type MessageBody, VERSION } from '../openflow/index.js';
 import { Connection } from './connection.js';
 import { SwitchError } from './errors.js';
 import { type Handshake, introduce, refuseVersion, speaksOurVersion } from './handshake.js';
@@ -136,7 +136,7 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
       ),
     );
     this.connections.add(connection);
-    connection.send({ type: 'hello', versions: [VERSION] });
+    connection.send({ type: 'hello', elements: helloElements(VERSION) });
   }
 
   /** True when both can go on. */

@@ -7,11 +7,14 @@ export {
   inField,
   lengthFirst,
   list,
+  measured,
   names,
   type OneOf,
   oneOf,
   optional,
   pad,
+  padAfter,
+  padBefore,
   prefixed,
   rest,
   type Simplify,
@@ -27,4 +30,5 @@ export {
 } from './layout.js';
 export { MAX_DEPTH, Reader } from './reader.js';
 export { text } from './text.js';
+export { type TlvObject, tlvObject, tlvs, type UnknownTlv } from './tlv.js';
 export { MAX_LENGTH, Writer } from './writer.js';

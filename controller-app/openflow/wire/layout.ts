@@ -164,6 +164,57 @@ export const lengthFirst = <T>(body: Codec<T>, code?: ErrorCode): Codec<T> => ({
   },
 });
 
+/** `head`, a 16-bit length of all, then `tail`. */
+export function measured<H extends object, T extends object>(
+  head: Struct<H>,
+  tail: Struct<T>,
+): Codec<Simplify<H & T>> {
+  return {
+    read: (r) => {
+      const start = r.pos;
+      const value = {};
+      head.readInto(r, value);
+      const at = r.pos;
+      const length = r.u16() - (r.pos - start);
+      if (length < 0) r.failLength(`a length of ${length + r.pos - start}`, at);
+      r.within(length, () => tail.readInto(r, value));
+      return value as Simplify<H & T>;
+    },
+    write: (w, value) => {
+      const start = w.length;
+      head.write(w, value);
+      const at = w.lengthLater();
+      tail.write(w, value);
+      w.setLength(at, w.length - start);
+    },
+  };
+}
+
+/** `count` bytes without meaning, then a value. */
+export const padBefore = <T>(count: number, codec: Codec<T>): Codec<T> => ({
+  read: (r) => {
+    r.skip(count);
+    return codec.read(r);
+  },
+  write: (w, value) => {
+    w.zeros(count);
+    codec.write(w, value);
+  },
+});
+
+/** A value, then `count` bytes without meaning. */
+export const padAfter = <T>(codec: Codec<T>, count: number): Codec<T> => ({
+  read: (r) => {
+    const value = codec.read(r);
+    r.skip(count);
+    return value;
+  },
+  write: (w, value) => {
+    codec.write(w, value);
+    w.zeros(count);
+  },
+});
+
 /** Fields one after the other. */
 export function struct<const F extends Fields>(fields: F): Struct<StructValue<F>> {
   const entries = Object.entries(fields);

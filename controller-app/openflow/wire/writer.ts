@@ -80,6 +80,7 @@ export class Writer {
   }
 
   setLength(at: number, length: number): void {
+    if ((length & 0xffff) !== length) refuse(length, 16);
     this.view.setUint16(at, length);
   }
 
