@@ -2,20 +2,30 @@
  * OpenFlow 1.3, with the Nicira and ONF extensions that Open vSwitch speaks: bytes to values and back. Pure.
  *
  *   wire/           the language in which layouts are written
- *   match/          match fields          action, instruction
+ *   match/          match fields          actions/    actions and instructions
  *   messages/, multipart/, extensions/    the specification's messages, and those of Nicira and the ONF
  *   message         all of them: encode and decode            framer    stream to messages
  */
 export {
+  ACTION_TYPES,
   type Action,
   actions as actionsCodec,
   type CloneAction,
   type CtAction,
-  type FieldBits,
+  canonicalActions,
+  canonicalInstructions,
+  type EncapProperty,
+  type ExperimenterAction,
+  INSTRUCTION_TYPES,
+  type Instruction,
+  instructions as instructionsCodec,
+  instructionsKey,
+  type LearnSpec,
   OFPCML_NO_BUFFER,
   type SetFieldAction,
   type UnknownAction,
-} from './action.js';
+  type UnknownInstruction,
+} from './actions/index.js';
 export * from './constants.js';
 export {
   type ErrorCode,
@@ -29,15 +39,10 @@ export {
 } from './error-codes.js';
 export { OpenFlowDecodeError, OpenFlowEncodeError } from './errors.js';
 export { type BundledMessage, OFPBF } from './extensions/bundle.js';
-export { abortsOpenVSwitch, type ConnectionTuple, type CtFlush } from './extensions/conntrack.js';
+export { type ConnectionTuple, type CtFlush, refuseFatal } from './extensions/conntrack.js';
 export type { FlowUpdate } from './extensions/monitor.js';
 export type { UnknownExtension } from './extensions/numbers.js';
 export { Framer } from './framer.js';
-export {
-  type Instruction,
-  instructions as instructionsCodec,
-  type UnknownInstruction,
-} from './instruction.js';
 export {
   decode,
   type ErrorMessage,
@@ -75,12 +80,18 @@ export type {
 } from './multipart/statistics.js';
 export type { TableFeatures } from './multipart/table-features.js';
 export {
+  canonicalMatch,
+  FIELD_NAMES,
+  type FieldBits,
   type FieldName,
+  fieldNamed,
   type Masked,
   type Match,
   matchCodec,
   matchKey,
+  type Operand,
   oxms as oxmsCodec,
   type UnknownField,
-} from './oxm.js';
+  type UnknownHeader,
+} from './match/index.js';
 export { type Codec, type Infer, Reader, type UnknownTlv, Writer } from './wire/index.js';

@@ -6,7 +6,15 @@
  */
 import type { Socket } from 'node:net';
 import type { Timer } from '../../shared/runtime/clock.js';
-import { decode, encode, Framer, type MessageBody, OpenFlowDecodeError, VERSION } from '../openflow/index.js';
+import {
+  decode,
+  encode,
+  Framer,
+  type MessageBody,
+  OpenFlowDecodeError,
+  refuseFatal,
+  VERSION,
+} from '../openflow/index.js';
 import { SwitchError } from './errors.js';
 import type { Bounds } from './options.js';
 import { Requests, type Take } from './requests.js';
@@ -58,6 +66,7 @@ export class Connection {
   /** Throws SwitchError `closed`; closes the connection when too much waits to go out. */
   send(message: MessageBody, xid = this.requests.nextXid()): void {
     if (this.isClosed) throw new SwitchError('closed', 'the switch is not connected any more');
+    refuseFatal(message);
     this.socket.write(encode({ ...message, xid }));
     if (this.socket.writableLength > this.bounds.maxBufferedBytes)
       this.close(

@@ -7,12 +7,13 @@ import t from 'tap';
 import {
   type Action,
   CT_STATE,
-  encodeMessage,
+  encode,
   type Flow,
   type FlowMod,
   type FlowStats,
+  helloElements,
   type Match,
-  type Message,
+  type MessageBody,
   matchKey,
   NW_FRAG,
   OFPFF,
@@ -311,8 +312,8 @@ t.test('every rule of the working table goes in by bundle and comes back equal',
 });
 
 t.test('ovs-ofctl reads what the codec writes as what was meant', async (t) => {
-  const say: [Message, string | RegExp][] = [
-    [{ type: 'hello', versions: [4] }, 'version bitmap: 0x04'],
+  const say: [MessageBody, string | RegExp][] = [
+    [{ type: 'hello', elements: helloElements(4) }, 'version bitmap: 0x04'],
     [{ type: 'set_config', flags: 3, missSendLen: 128 }, 'frags=nx-match miss_send_len=128'],
     [{ type: 'role_request', role: 'slave', generation: 3n }, /role=(slave|secondary) generation_id=3/],
     [
@@ -362,7 +363,7 @@ t.test('ovs-ofctl reads what the codec writes as what was meant', async (t) => {
     ],
     [{ type: 'error', errorType: 0, code: 0, data: Buffer.from('because') }, /OFPHFC_INCOMPATIBLE/],
   ];
-  const bytes = Buffer.concat(say.map(([message], i) => encodeMessage(message, i)));
+  const bytes = Buffer.concat(say.map(([message], i) => encode({ ...message, xid: i })));
   const { stdout, stderr } = await run('ovs-ofctl', ['ofp-parse', '-'], { input: bytes });
   t.equal(stderr, '');
   t.notMatch(stdout, /decode error|\*\*\*/);

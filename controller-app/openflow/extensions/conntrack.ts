@@ -2,6 +2,7 @@
  * Nicira's messages about connections that a switch tracks (Open vSwitch 3.1, nicira-ext.h): NXT_CT_FLUSH_ZONE and NXT_CT_FLUSH.
  */
 import { ipv4, ipv6 } from '../addresses.js';
+import { OpenFlowEncodeError } from '../errors.js';
 import {
   type Codec,
   optional,
@@ -81,9 +82,16 @@ export const ctFlushZone = struct({ _: pad(6), zone: u16 });
 
 const ICMPV6 = 58;
 
-/** Open vSwitch 3.1 aborts when it is told to flush ICMPv6 connections by type: nobody may send that. */
-export function abortsOpenVSwitch(message: { readonly type: string }): boolean {
-  if (message.type !== 'ct_flush') return false;
+/**
+ * To be asked before a message goes to a switch: Open vSwitch 3.1 ends itself when it is told to flush ICMPv6 connections by type. Throws
+ * OpenFlowEncodeError for such a message.
+ */
+export function refuseFatal(message: { readonly type: string }): void {
+  if (message.type !== 'ct_flush') return;
   const { protocol, original, reply } = message as CtFlush;
-  return protocol === ICMPV6 && (original?.icmpType !== undefined || reply?.icmpType !== undefined);
+  if (protocol === ICMPV6 && (original?.icmpType ?? reply?.icmpType) !== undefined)
+    throw new OpenFlowEncodeError(
+      'bad-value',
+      'ct_flush of ICMPv6 by type makes Open vSwitch 3.1 abort: leave icmpType out, icmpId is enough',
+    );
 }

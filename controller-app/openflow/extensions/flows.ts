@@ -2,7 +2,7 @@
  * Nicira's messages about flows (Open vSwitch, nicira-ext.h), from before OpenFlow had OXM: ports have 16 bits, and actions stand
  * without instructions.
  */
-import { actions } from '../action.js';
+import { actions } from '../actions/index.js';
 import { OFP_NO_BUFFER, OFPP } from '../constants.js';
 import { flowCommand, flowRemovedReason } from '../messages/flow.js';
 import { port16 } from '../port-number.js';

@@ -2,8 +2,8 @@
  * Flow monitors (ONF extension 187, for 1.3 as Open vSwitch speaks it): a controller hears of every change of flows.
  */
 import { OFPP } from '../constants.js';
-import { instructions } from '../instruction.js';
-import { type Match, matchCodec } from '../oxm.js';
+import { instructions } from '../actions/index.js';
+import { type Match, matchCodec } from '../match/index.js';
 import {
   type Codec,
   type Infer,

@@ -3,7 +3,7 @@
  *
  *   head | length of the match u16 | middle | match | zeros up to a multiple of 8 bytes | tail
  */
-import { type Match, oxms } from '../oxm.js';
+import { type Match, oxms } from '../match/index.js';
 import { type Simplify, type Struct, struct } from '../wire/index.js';
 
 export const nothing = struct({});

@@ -2,7 +2,7 @@
  * Nicira's messages about packets (Open vSwitch, nicira-ext.h): packet-ins made of properties, which can be resumed, and older ones.
  */
 import { packetInReason } from '../messages/packet.js';
-import { oxms } from '../oxm.js';
+import { oxms } from '../match/index.js';
 import {
   names,
   pad,
