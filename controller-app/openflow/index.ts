@@ -44,6 +44,21 @@ export type { FlowUpdate } from './extensions/monitor.js';
 export type { UnknownExtension } from './extensions/numbers.js';
 export { Framer } from './framer.js';
 export {
+  canonicalMatch,
+  FIELD_NAMES,
+  type FieldBits,
+  type FieldName,
+  fieldNamed,
+  type Masked,
+  type Match,
+  matchCodec,
+  matchKey,
+  type Operand,
+  oxms as oxmsCodec,
+  type UnknownField,
+  type UnknownHeader,
+} from './match/index.js';
+export {
   decode,
   type ErrorMessage,
   encode,
@@ -79,19 +94,4 @@ export type {
   TableStats,
 } from './multipart/statistics.js';
 export type { TableFeatures } from './multipart/table-features.js';
-export {
-  canonicalMatch,
-  FIELD_NAMES,
-  type FieldBits,
-  type FieldName,
-  fieldNamed,
-  type Masked,
-  type Match,
-  matchCodec,
-  matchKey,
-  type Operand,
-  oxms as oxmsCodec,
-  type UnknownField,
-  type UnknownHeader,
-} from './match/index.js';
 export { type Codec, type Infer, Reader, type UnknownTlv, Writer } from './wire/index.js';

@@ -1,8 +1,9 @@
 /**
  * Flow monitors (ONF extension 187, for 1.3 as Open vSwitch speaks it): a controller hears of every change of flows.
  */
-import { OFPP } from '../constants.js';
+
 import { instructions } from '../actions/index.js';
+import { OFPP } from '../constants.js';
 import { type Match, matchCodec } from '../match/index.js';
 import {
   type Codec,

@@ -1,8 +1,9 @@
 /**
  * Nicira's messages about packets (Open vSwitch, nicira-ext.h): packet-ins made of properties, which can be resumed, and older ones.
  */
-import { packetInReason } from '../messages/packet.js';
+
 import { oxms } from '../match/index.js';
+import { packetInReason } from '../messages/packet.js';
 import {
   names,
   pad,

@@ -1,9 +1,10 @@
 /**
  * Flows: how they are set (spec 1.3.5, 7.3.4.1), told of (7.3.5.2) and how their end is told (7.4.2).
  */
+
+import { instructions } from '../actions/index.js';
 import { OFP_NO_BUFFER, OFPG, OFPP } from '../constants.js';
-import { instructions } from '../instruction.js';
-import { matchCodec } from '../oxm.js';
+import { matchCodec } from '../match/index.js';
 import {
   type Infer,
   lengthFirst,

@@ -1,7 +1,7 @@
 /**
  * Groups (spec 1.3.5, 7.3.4.2).
  */
-import { actions } from '../action.js';
+import { actions } from '../actions/index.js';
 import { OFPG, OFPP } from '../constants.js';
 import {
   type Infer,

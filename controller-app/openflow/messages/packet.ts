@@ -1,9 +1,9 @@
 /**
  * Packets to the controller (spec 1.3.5, 7.4.1) and from it (7.3.7).
  */
-import { actions } from '../action.js';
+import { actions } from '../actions/index.js';
 import { OFP_NO_BUFFER } from '../constants.js';
-import { matchCodec } from '../oxm.js';
+import { matchCodec } from '../match/index.js';
 import { names, optional, pad, prefixed, rest, struct, u8, u16, u32, u64 } from '../wire/index.js';
 
 /** Why a packet comes to the controller. */

@@ -1,0 +1,172 @@
+/**
+ * Matches in one form for all that mean the same: what a controller wanted and what Open vSwitch says it has differ in order and spelling.
+ */
+import { OpenFlowEncodeError } from '../errors.js';
+import { Reader, Writer } from '../wire/index.js';
+import { fieldNamed, type Match, type NamedField } from './fields.js';
+import type { Kind } from './kinds.js';
+import { isMasked, oxms, writeField, writeUnknown } from './oxm.js';
+
+/** A field's value as a number, and which of its bits are meant. */
+export interface Bits {
+  readonly value: bigint;
+  readonly mask: bigint;
+}
+
+const scratch = new Writer();
+
+const ones = (bits: number): bigint => (1n << BigInt(bits)) - 1n;
+
+function toBits<T>(kind: Kind<T>, value: T): bigint {
+  scratch.reset();
+  kind.write(scratch, value);
+  let number = 0n;
+  for (const byte of scratch.bytes.subarray(0, scratch.length)) number = (number << 8n) | BigInt(byte);
+  return number;
+}
+
+function ofBits<T>(kind: Kind<T>, number: bigint): T {
+  const bytes = new Uint8Array(kind.bytes);
+  for (let i = kind.bytes - 1, rest = number; i >= 0; i--, rest >>= 8n) bytes[i] = Number(rest & 0xffn);
+  return kind.read(new Reader(bytes), kind.bytes);
+}
+
+/** What a field's value says; undefined for fields whose length varies. */
+export function bitsOf(field: NamedField, given: unknown): Bits | undefined {
+  const { kind } = field;
+  if (kind.varies) return undefined;
+  const all = ones(kind.bits);
+  const mask = isMasked(given) ? toBits(kind, given.mask) & all : all;
+  return { value: toBits(kind, isMasked(given) ? given.value : given) & mask, mask };
+}
+
+/** The usual spelling of some bits of a field: without a mask where all are meant. */
+export function spell(field: NamedField, { value, mask }: Bits): unknown {
+  const { kind } = field;
+  if (mask === ones(kind.bits)) return ofBits(kind, value);
+  return { value: ofBits(kind, value & mask), mask: ofBits(kind, mask) };
+}
+
+/** Every part of a match as bits of the fields that Open vSwitch would name. */
+type Parts = Map<string, Bits>;
+
+const REGISTER_BITS = 32;
+
+/** xreg0 and xxreg0 are several registers, the first of them the highest. */
+function addRegisters(parts: Parts, first: number, count: number, bits: Bits): void {
+  const all = ones(REGISTER_BITS);
+  for (let i = 0; i < count; i++) {
+    const shift = BigInt((count - 1 - i) * REGISTER_BITS);
+    parts.set(`reg${first + i}`, { value: (bits.value >> shift) & all, mask: (bits.mask >> shift) & all });
+  }
+}
+
+const VID = 0x1fffn;
+const PRIORITY_SHIFT = 13n;
+/** Ports of 16 bits that are reserved, and what is missing to them as ports of 32. */
+const RESERVED_PORTS = 0xff00n;
+const RESERVED_UPPER = 0xffff0000n;
+const CT_STATE_BITS = 0xffn;
+const PORT_MASK = 0xffff_ffffn;
+
+function add(parts: Parts, name: string, bits: Bits): void {
+  const [, registers, index] = /^(x{1,2})reg(\d)$/.exec(name) ?? [];
+  if (registers !== undefined) {
+    const count = registers.length * 2;
+    addRegisters(parts, Number(index) * count, count, bits);
+    return;
+  }
+  switch (name) {
+    case 'vlan_tci':
+      parts.set('vlan_vid', { value: bits.value & VID, mask: bits.mask & VID });
+      parts.set('vlan_pcp', { value: bits.value >> PRIORITY_SHIFT, mask: bits.mask >> PRIORITY_SHIFT });
+      break;
+    case 'ip_tos':
+      parts.set('ip_dscp', { value: bits.value >> 2n, mask: bits.mask >> 2n });
+      break;
+    case 'in_port_nxm':
+      parts.set('in_port', {
+        value: bits.value >= RESERVED_PORTS ? RESERVED_UPPER | bits.value : bits.value,
+        mask: bits.mask === 0n ? 0n : PORT_MASK,
+      });
+      break;
+    case 'ct_state':
+      // A full mask is one of all bits that are known, and of none that isn't.
+      parts.set(name, { value: bits.value & CT_STATE_BITS, mask: bits.mask & CT_STATE_BITS });
+      break;
+    default:
+      parts.set(fieldNamed(name)?.canonical ?? name, bits);
+  }
+}
+
+/** What goes without saying. */
+function simplify(parts: Parts): void {
+  for (const [name, { mask }] of parts) if (mask === 0n) parts.delete(name);
+  // Without a tag there is no priority.
+  const tag = parts.get('vlan_vid');
+  if (tag?.mask === VID && tag.value === 0n) parts.delete('vlan_pcp');
+  // Ethernet.
+  if (parts.get('packet_type')?.value === 0n) parts.delete('packet_type');
+}
+
+interface Canonical {
+  /** Ordered. */
+  readonly fields: readonly (readonly [field: NamedField, spelling: unknown])[];
+  readonly unknown: NonNullable<Match['unknown']>;
+}
+
+function canonical(match: Match): Canonical {
+  const parts: Parts = new Map();
+  const fields: [NamedField, unknown][] = [];
+  for (const [name, given] of Object.entries(match)) {
+    if (given === undefined || name === 'unknown') continue;
+    const field = fieldNamed(name);
+    if (!field) throw new OpenFlowEncodeError('bad-value', `no match field is called ${name}`);
+    const bits = bitsOf(field, given);
+    if (bits) add(parts, name, bits);
+    else fields.push([field, given]);
+  }
+  simplify(parts);
+  for (const [name, bits] of parts) {
+    const field = fieldNamed(name);
+    if (field) fields.push([field, spell(field, bits)]);
+  }
+  fields.sort(([a], [b]) => a.order - b.order);
+  return { fields, unknown: match.unknown ?? [] };
+}
+
+/** The same match as Open vSwitch would spell it, its fields in the order of the table of fields. */
+export function canonicalMatch(match: Match): Match {
+  const { fields, unknown } = canonical(match);
+  return {
+    ...Object.fromEntries(fields.map(([{ name }, spelling]) => [name, spelling])),
+    ...(unknown.length > 0 ? { unknown: unknown.map(({ before, ...field }) => field) } : {}),
+  };
+}
+
+const keyWriter = new Writer();
+
+/**
+ * Equal for matches that mean the same, whatever order or spelling their fields have. For comparing, not for people. Throws an
+ * OpenFlowEncodeError for a match that could not be sent.
+ */
+export function matchKey(match: Match): string {
+  keyWriter.reset();
+  oxms.write(keyWriter, match);
+  keyWriter.reset();
+  const { fields, unknown } = canonical(match);
+  for (const [{ name }, spelling] of fields) writeField(keyWriter, name, spelling);
+  const known = latin1(keyWriter);
+  const others = unknown.map((field) => {
+    keyWriter.reset();
+    writeUnknown(keyWriter, field);
+    return latin1(keyWriter);
+  });
+  return known + others.sort().join('');
+}
+
+function latin1(w: Writer): string {
+  let text = '';
+  for (let i = 0; i < w.length; i++) text += String.fromCharCode(w.bytes[i] as number);
+  return text;
+}
