@@ -22,9 +22,9 @@ export class Framer {
   }
 
   /**
-   * The messages that `chunk` completes, in order: a chunk counts as given when they have all been taken. Throws OpenFlowDecodeError, after the
-   * messages before it, on a length under 8, and on another version than 1.3 in anything but a hello or an error; the stream is
-   * of no use after that.
+   * The messages that `chunk` completes, in order. Take them all: what is left when the loop ends early is lost. Throws OpenFlowDecodeError,
+   * after the messages before it, on a length under 8, and on another version than 1.3 in anything but a hello or an error;
+   * the stream is of no use after that.
    */
   *push(chunk: Uint8Array): Generator<Uint8Array, void, undefined> {
     let at = 0;

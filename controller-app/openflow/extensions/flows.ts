@@ -1,8 +1,8 @@
 /**
- * Nicira's messages about flows (Open vSwitch, nicira-ext.h), from before OpenFlow had OXM: ports have 16 bits, and actions stand
- * without instructions.
+ * Nicira's messages about flows (Open vSwitch, nicira-ext.h), from before OpenFlow had OXM: ports have 16 bits. What was actions
+ * there is instructions here: so Open vSwitch reads them in a message of version 1.3.
  */
-import { actions } from '../actions/index.js';
+import { instructions } from '../actions/index.js';
 import { OFP_NO_BUFFER, OFPP } from '../constants.js';
 import { flowCommand, flowRemovedReason } from '../messages/flow.js';
 import { port16 } from '../port-number.js';
@@ -24,7 +24,7 @@ export const nxFlowMod = aroundNxMatch(
     flags: optional(u16, 0),
   }),
   struct({ _: pad(6) }),
-  struct({ actions }),
+  struct({ instructions }),
 );
 
 /** NXT_FLOW_REMOVED. */

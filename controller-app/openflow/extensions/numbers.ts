@@ -13,9 +13,9 @@ const TYPES = 0x10000;
 /** Both numbers as one, above all numbers of the specification itself. Types that have a name are below 0x10000, and nobody is experimenter 0. */
 export const extension = (experimenter: number, type: number): number => experimenter * TYPES + type;
 
-/** 0, which is no extension's number, for what has no name in any case. */
+/** No number at all for what has no name in any case. */
 export const extensionNumber = (experimenter: number, type: number): number =>
-  type < TYPES && experimenter > 0 ? extension(experimenter, type) : 0;
+  type < TYPES && experimenter > 0 ? extension(experimenter, type) : -1;
 
 export const experimenterOf = (number: number): number => Math.floor(number / TYPES);
 export const typeOf = (number: number): number => number % TYPES;

@@ -32,6 +32,7 @@ export type TypeId<N extends string> =
 function typeId<const T extends Readonly<Record<string, number>>>(table: T): Codec<TypeId<keyof T & string>> {
   const byNumber = new Map<number, keyof T & string>();
   for (const [name, number] of Object.entries(table)) byNumber.set(number, name);
+  const byName = new Map<string, number>(Object.entries(table));
   return {
     read: (r) => {
       const type = r.u16();
@@ -53,7 +54,7 @@ function typeId<const T extends Readonly<Record<string, number>>>(table: T): Cod
         w.setLength(at, w.length - start);
         return;
       }
-      const type = typeof value === 'number' ? value : table[value];
+      const type = typeof value === 'number' ? value : byName.get(value);
       if (type === undefined) throw new OpenFlowEncodeError('bad-value', `nothing here is called ${value}`);
       w.u16(type);
       w.u16(4);
