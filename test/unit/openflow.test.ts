@@ -3,6 +3,8 @@
  * as a stream.
  */
 import { deepStrictEqual } from 'node:assert';
+import { isIPv4, isIPv6 } from 'node:net';
+import fc from 'fast-check';
 import t from 'tap';
 import {
   type Action,
@@ -13,6 +15,7 @@ import {
   Framer,
   helloElements,
   helloOffers,
+  type Match,
   type Message,
   type MessageBody,
   OpenFlowDecodeError,
@@ -406,6 +409,52 @@ t.test('texts keep what is not UTF-8, and end at the first zero byte', async (t)
     '\udced\udca0\udc80\udcc0\udc80\udcf5\udc80\udc80\udc80\udce0\udc80\udc80',
   );
   t.equal(text('78'.repeat(16)), 'x'.repeat(16), 'all bytes of the field');
+});
+
+t.test('addresses are taken where Node takes them, and come back as RFC 5952 has them', async (t) => {
+  const taken = (match: Match): Match | undefined => {
+    const instructions: never[] = [];
+    const flow = {
+      type: 'flow_mod',
+      command: 'add',
+      cookie: 0n,
+      table: 0,
+      priority: 1,
+      instructions,
+    } as const;
+    try {
+      const back = decode(encode({ ...flow, xid: 1, match }));
+      return back.type === 'flow_mod' ? back.match : undefined;
+    } catch (error) {
+      if (error instanceof OpenFlowEncodeError) return undefined;
+      throw error;
+    }
+  };
+  const ipv4 = (text: string) => taken({ eth_type: 0x0800, ipv4_src: text })?.ipv4_src;
+  const ipv6 = (text: string) => taken({ eth_type: 0x86dd, ipv6_src: text })?.ipv6_src;
+  const almost = fc.oneof(
+    fc.string({ unit: fc.constantFrom(...'0123456789abcdef:.'), maxLength: 20 }),
+    fc
+      .array(fc.oneof(fc.nat(300).map(String), fc.constantFrom('', '00', '01', 'a')), { maxLength: 5 })
+      .map((p) => p.join('.')),
+    fc
+      .array(fc.constantFrom('', '0', 'ffff', '12345', '1', 'A', '1.2.3.4'), { maxLength: 9 })
+      .map((p) => p.join(':')),
+    fc.ipV4(),
+    fc.ipV6(),
+  );
+  fc.assert(
+    fc.property(almost, (text) => {
+      deepStrictEqual(ipv4(text) !== undefined, isIPv4(text));
+      deepStrictEqual(ipv6(text) !== undefined, isIPv6(text));
+      if (isIPv6(text)) deepStrictEqual(ipv6(text), new URL(`http://[${text}]/`).hostname.slice(1, -1));
+    }),
+    { numRuns: 5_000 },
+  );
+  t.equal(ipv4('010.0.0.1'), undefined, 'octal or not: nobody knows');
+  t.equal(taken({ eth_src: '02:00:00:00:00:AF' })?.eth_src, '02:00:00:00:00:af');
+  for (const text of ['02:00:00:00:00', '02:00:00:00:00:a', '02-00-00-00-00-af', '0g:00:00:00:00:00', ''])
+    t.equal(taken({ eth_src: text }), undefined, text);
 });
 
 t.test('a hello offers a version by its bitmap, or by its header', async (t) => {
