@@ -1,7 +1,7 @@
 /**
  * The rules a switch should have, by plugin and group, and the flow mods that lead from one set to another. Pure.
  */
-import { type Flow, type FlowMod, type Match, matchKey } from '../openflow/index.js';
+import { type Flow, type FlowMod, instructionsKey, type Match, matchKey } from '../openflow/index.js';
 import type { Rule } from './plugin.js';
 
 /** The top 16 bits of every cookie of ours ("PG"); the next 16 are the plugin's number, the low 32 its own. */
@@ -38,11 +38,9 @@ function describe(flow: Flow): string {
   return `table ${flow.table}, priority ${flow.priority}, match ${JSON.stringify(flow.match, canonical)}`;
 }
 
-function flowContent(flow: Flow): string {
-  return JSON.stringify(
-    [flow.cookie, flow.instructions, flow.idleTimeout ?? 0, flow.hardTimeout ?? 0],
-    canonical,
-  );
+/** Equal for flows that do the same, however their instructions are spelled: a switch says them in its own words. */
+function flowContent({ cookie, instructions, idleTimeout = 0, hardTimeout = 0 }: Flow): string {
+  return `${cookie} ${idleTimeout} ${hardTimeout} ${instructionsKey(instructions)}`;
 }
 
 export function toFlow(rule: Rule, plugin: number, table: number): Flow {

@@ -7,7 +7,6 @@
 import { NICIRA, ONF } from '../error-codes.js';
 import { OpenFlowEncodeError } from '../errors.js';
 import type { Match } from '../match/fields.js';
-import { isMasked } from '../match/oxm.js';
 import {
   type Codec,
   inField,
@@ -25,7 +24,7 @@ import { LEARN } from './learn.js';
 import { PLAIN } from './nicira.js';
 import { layout, numberOf } from './parts.js';
 import { REGISTERS } from './registers.js';
-import { SET_FIELD, STANDARD, setField } from './standard.js';
+import { hasMask, SET_FIELD, STANDARD, wholeField } from './standard.js';
 
 const OFPAT_EXPERIMENTER = 0xffff;
 /** What follows the header of an experimenter's action that is known here. */
@@ -61,7 +60,7 @@ const PLAIN_VARIANTS = {
 
 const VARIANTS: Variants = {
   ...PLAIN_VARIANTS,
-  set_field: [SET_FIELD, setField],
+  set_field: [SET_FIELD, wholeField],
   ct: [NXAST_CT, ctLayout(() => actions)],
   clone: [numberOf(NICIRA, 42), clone],
 };
@@ -161,7 +160,7 @@ const action: Codec<Action> = {
 
 function nameOnWire(value: Action): string {
   const { type } = value;
-  if (type === 'set_field' && Object.values(value.field ?? {}).some(isMasked)) return 'reg_load2';
+  if (type === 'set_field' && hasMask(value.field)) return 'reg_load2';
   if (type !== 'unknown' && type !== 'experimenter' && !table.byName(type))
     throw new OpenFlowEncodeError('bad-value', `no action is called ${String(type)}`);
   return type;

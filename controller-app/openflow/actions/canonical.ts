@@ -32,6 +32,7 @@ function settingOf(action: Action): Setting | undefined {
       if (!field || field.kind.varies) return undefined;
       const shift = BigInt(start);
       const mask = ((1n << BigInt(bits)) - 1n) << shift;
+      if (start + bits > field.kind.bits) return undefined;
       return setting(field, { value: action.value << shift, mask });
     }
     case 'set_tunnel':
@@ -60,14 +61,77 @@ function setting(field: NamedField, bits: Bits): Setting {
   return { field: first.kind.bits === field.kind.bits ? first : field, bits };
 }
 
-function actionOf({ field, bits }: Setting): Action {
+/** One set_field, or a reg_load for each run of bits: it has no room for fields of experimenters. */
+function actionsOf({ field, bits }: Setting): Action[] {
   const spelling = spell(field, bits);
-  return { type: isMasked(spelling) ? 'reg_load2' : 'set_field', field: { [field.name]: spelling } };
+  if (!isMasked(spelling)) return [{ type: 'set_field', field: { [field.name]: spelling } }];
+  if (field.experimenter !== undefined) return [{ type: 'reg_load2', field: { [field.name]: spelling } }];
+  return runsOf(bits.mask).map(({ start, bits: count }) => ({
+    type: 'reg_load',
+    destination: { field: field.name, start, bits: count },
+    value: BigInt.asUintN(count, bits.value >> BigInt(start)),
+  }));
+}
+
+/** A reg_load loads no more. */
+const MOST_BITS = 64;
+
+/** Where the ones are in a mask, from the lowest. */
+function runsOf(mask: bigint): { readonly start: number; readonly bits: number }[] {
+  const runs: { start: number; bits: number }[] = [];
+  for (let at = 0, rest = mask; rest !== 0n; at++, rest >>= 1n) {
+    if ((rest & 1n) === 0n) continue;
+    const last = runs.at(-1);
+    if (last && last.start + last.bits === at && last.bits < MOST_BITS) last.bits++;
+    else runs.push({ start: at, bits: 1 });
+  }
+  return runs;
 }
 
 /** What is set later wins. */
 function both(a: Bits, b: Bits): Bits {
   return { value: (a.value & ~b.mask) | b.value, mask: a.mask | b.mask };
+}
+
+type Controller2 = Extract<Action, { readonly type: 'controller2' }>;
+
+/** Of a controller2. */
+const NO_METER = 0;
+
+/** Properties in one order and none at its default; the older action if that says all. */
+function toController(action: Controller2): Action {
+  const { type, maxLen = OFPCML_NO_BUFFER, controllerId = 0, reason = 'action', ...more } = action;
+  const { userdata, pause, meterId = NO_METER, ...unknown } = more;
+  if (!userdata?.length && !pause && meterId === NO_METER && Object.keys(unknown).length === 0)
+    return { type: 'controller', maxLen, controllerId, reason };
+  return {
+    type,
+    ...(maxLen === OFPCML_NO_BUFFER ? {} : { maxLen }),
+    ...(controllerId === 0 ? {} : { controllerId }),
+    ...(reason === 'action' ? {} : { reason }),
+    ...(userdata?.length ? { userdata } : {}),
+    ...(pause ? { pause } : {}),
+    ...(meterId === NO_METER ? {} : { meterId }),
+    ...unknown,
+  };
+}
+
+/** Open vSwitch names operands by Nicira's numbers where they have one. */
+function operandName(name: string): string {
+  const field = fieldNamed(name);
+  const older = field?.twins.find((twin) => twin.endsWith('_nxm'));
+  return older && fieldNamed(older)?.kind.bits === field?.kind.bits ? older : name;
+}
+
+/** The same action with its operands by those names, wherever they are in it. */
+function withOperands<T>(part: T): T {
+  if (typeof part !== 'object' || part === null || part instanceof Uint8Array) return part;
+  if (Array.isArray(part)) return part.map(withOperands) as T;
+  const entries = Object.entries(part).map(([key, value]) => [
+    key,
+    key === 'field' && typeof value === 'string' ? operandName(value) : withOperands(value),
+  ]);
+  return Object.fromEntries(entries) as T;
 }
 
 /** Actions of another time or form that are the same as one of today. */
@@ -80,17 +144,10 @@ function modern(action: Action): Action {
     }
     case 'resubmit_port':
       return { type: 'resubmit', port: action.port, table: SAME_TABLE };
-    case 'output_reg2':
-      return typeof action.source.field === 'string' &&
-        fieldNamed(action.source.field)?.experimenter !== undefined
-        ? action
-        : { ...action, type: 'output_reg' };
-    case 'controller2': {
-      const { userdata, pause, meterId, ...plain } = action;
-      if (userdata !== undefined || pause !== undefined || meterId !== undefined) return action;
-      const { maxLen = OFPCML_NO_BUFFER, controllerId = 0, reason = 'action' } = plain;
-      return { type: 'controller', maxLen, controllerId, reason };
-    }
+    case 'output_reg':
+      return { ...action, type: 'output_reg2' };
+    case 'controller2':
+      return toController(action);
     case 'sample':
       return { ...action, type: 'sample3', samplingPort: OFPP.ANY, direction: 'both' };
     case 'sample2':
@@ -125,13 +182,13 @@ export function canonicalActions(list: readonly Action[]): Action[] {
   const out: Action[] = [];
   let open: Setting | undefined;
   const flush = (): void => {
-    if (open && open.bits.mask !== 0n) out.push(actionOf(open));
+    if (open) out.push(...actionsOf(open));
     open = undefined;
   };
   for (const action of list) {
     const next = settingOf(action);
     if (open && (next?.field !== open.field || !next)) flush();
-    if (!next) out.push(modern(action));
+    if (!next) out.push(modern(withOperands(action)));
     else open = open ? { field: open.field, bits: both(open.bits, next.bits) } : next;
   }
   flush();

@@ -14,7 +14,7 @@ import {
 } from '../match/field-bits.js';
 import { pad, type Struct, struct, u16, u64, type Variants } from '../wire/index.js';
 import { layout, numberOf, tail } from './parts.js';
-import { setField } from './standard.js';
+import { anyField } from './standard.js';
 
 const nx = (subtype: number): number => numberOf(NICIRA, subtype);
 
@@ -136,7 +136,7 @@ export const REGISTERS = {
   stack_pop: [nx(28), stack],
   output_reg2: [nx(32), outputReg2],
   /** A set_field whose field may have a mask. */
-  reg_load2: [nx(33), setField],
+  reg_load2: [nx(33), anyField],
   check_pkt_larger: [nx(49), checkPktLarger],
   /** Takes a tunnel option out of the packet. */
   delete_field: [nx(50), deleteField],

@@ -5,7 +5,7 @@ import { OFPP } from '../constants.js';
 import { ONF } from '../error-codes.js';
 import { checkBits, checkedBits, type FieldBits, fieldHeader } from '../match/field-bits.js';
 import type { Match } from '../match/fields.js';
-import { oneField } from '../match/oxm.js';
+import { isMasked, oneField } from '../match/oxm.js';
 import { pad, struct, u8, u16, u32, type Variants } from '../wire/index.js';
 import { layout, numberOf, tail } from './parts.js';
 
@@ -78,8 +78,8 @@ export const STANDARD = {
   copy_field: [numberOf(ONF, 3200), copyField],
 } as const satisfies Variants;
 
-/** A field's value, and for Nicira's reg_load2 that of some of its bits. */
-export const setField = layout<{ readonly field: Match }>(
+/** Nicira's reg_load2: a field's value, or that of some of its bits. */
+export const anyField = layout<{ readonly field: Match }>(
   (r) => {
     const read = (): Match => {
       const field = oneField.read(r);
@@ -90,5 +90,18 @@ export const setField = layout<{ readonly field: Match }>(
   },
   (w, { field }) => oneField.write(w, field),
 );
+
+/** Whether some bits of a field are meant, or all with a mask that says so. */
+export function hasMask({ unknown, ...named }: Match): boolean {
+  return Object.values(named).some(isMasked) || unknown?.[0]?.masked === true;
+}
+
+/** OFPAT_SET_FIELD: without a mask in OpenFlow 1.3. */
+export const wholeField = layout<{ readonly field: Match }>((r) => {
+  const at = r.pos;
+  const value = anyField.read(r);
+  if (hasMask(value.field)) r.fail('OFPBAC_BAD_SET_MASK', 'a set_field with a mask', at);
+  return value;
+}, anyField.write);
 
 export const SET_FIELD = 25;

@@ -5,7 +5,7 @@ import { OpenFlowEncodeError } from '../errors.js';
 import { Reader, Writer } from '../wire/index.js';
 import { fieldNamed, type Match, type NamedField } from './fields.js';
 import type { Kind } from './kinds.js';
-import { isMasked, oxms, writeField, writeUnknown } from './oxm.js';
+import { isMasked } from './oxm.js';
 
 /** A field's value as a number, and which of its bits are meant. */
 export interface Bits {
@@ -63,10 +63,10 @@ function addRegisters(parts: Parts, first: number, count: number, bits: Bits): v
 
 const VID = 0x1fffn;
 const PRIORITY_SHIFT = 13n;
+const PRIORITY = 0x7n;
 /** Ports of 16 bits that are reserved, and what is missing to them as ports of 32. */
 const RESERVED_PORTS = 0xff00n;
 const RESERVED_UPPER = 0xffff0000n;
-const CT_STATE_BITS = 0xffn;
 const PORT_MASK = 0xffff_ffffn;
 
 function add(parts: Parts, name: string, bits: Bits): void {
@@ -77,10 +77,13 @@ function add(parts: Parts, name: string, bits: Bits): void {
     return;
   }
   switch (name) {
-    case 'vlan_tci':
+    case 'vlan_tci': {
       parts.set('vlan_vid', { value: bits.value & VID, mask: bits.mask & VID });
-      parts.set('vlan_pcp', { value: bits.value >> PRIORITY_SHIFT, mask: bits.mask >> PRIORITY_SHIFT });
+      // On OpenFlow 1.3 some bits of a priority can't be told from all.
+      const priority = bits.mask >> PRIORITY_SHIFT === 0n ? 0n : PRIORITY;
+      parts.set('vlan_pcp', { value: bits.value >> PRIORITY_SHIFT, mask: priority });
       break;
+    }
     case 'ip_tos':
       parts.set('ip_dscp', { value: bits.value >> 2n, mask: bits.mask >> 2n });
       break;
@@ -90,10 +93,6 @@ function add(parts: Parts, name: string, bits: Bits): void {
         mask: bits.mask === 0n ? 0n : PORT_MASK,
       });
       break;
-    case 'ct_state':
-      // A full mask is one of all bits that are known, and of none that isn't.
-      parts.set(name, { value: bits.value & CT_STATE_BITS, mask: bits.mask & CT_STATE_BITS });
-      break;
     default:
       parts.set(fieldNamed(name)?.canonical ?? name, bits);
   }
@@ -102,24 +101,19 @@ function add(parts: Parts, name: string, bits: Bits): void {
 /** What goes without saying. */
 function simplify(parts: Parts): void {
   for (const [name, { mask }] of parts) if (mask === 0n) parts.delete(name);
-  // Without a tag there is no priority.
-  const tag = parts.get('vlan_vid');
-  if (tag?.mask === VID && tag.value === 0n) parts.delete('vlan_pcp');
+  // Without a tag there is no priority, and Open vSwitch says none.
+  if (!parts.get('vlan_vid')?.value) parts.delete('vlan_pcp');
   // Ethernet.
   if (parts.get('packet_type')?.value === 0n) parts.delete('packet_type');
 }
 
-interface Canonical {
-  /** Ordered. */
-  readonly fields: readonly (readonly [field: NamedField, spelling: unknown])[];
-  readonly unknown: NonNullable<Match['unknown']>;
-}
-
-function canonical(match: Match): Canonical {
+/** The same match as Open vSwitch would spell it, its fields in the order of the table of fields. */
+export function canonicalMatch(match: Match): Match {
   const parts: Parts = new Map();
   const fields: [NamedField, unknown][] = [];
-  for (const [name, given] of Object.entries(match)) {
-    if (given === undefined || name === 'unknown') continue;
+  const { unknown = [], ...named } = match;
+  for (const [name, given] of Object.entries(named)) {
+    if (given === undefined) continue;
     const field = fieldNamed(name);
     if (!field) throw new OpenFlowEncodeError('bad-value', `no match field is called ${name}`);
     const bits = bitsOf(field, given);
@@ -132,41 +126,8 @@ function canonical(match: Match): Canonical {
     if (field) fields.push([field, spell(field, bits)]);
   }
   fields.sort(([a], [b]) => a.order - b.order);
-  return { fields, unknown: match.unknown ?? [] };
-}
-
-/** The same match as Open vSwitch would spell it, its fields in the order of the table of fields. */
-export function canonicalMatch(match: Match): Match {
-  const { fields, unknown } = canonical(match);
   return {
     ...Object.fromEntries(fields.map(([{ name }, spelling]) => [name, spelling])),
     ...(unknown.length > 0 ? { unknown: unknown.map(({ before, ...field }) => field) } : {}),
   };
-}
-
-const keyWriter = new Writer();
-
-/**
- * Equal for matches that mean the same, whatever order or spelling their fields have. For comparing, not for people. Throws an
- * OpenFlowEncodeError for a match that could not be sent.
- */
-export function matchKey(match: Match): string {
-  keyWriter.reset();
-  oxms.write(keyWriter, match);
-  keyWriter.reset();
-  const { fields, unknown } = canonical(match);
-  for (const [{ name }, spelling] of fields) writeField(keyWriter, name, spelling);
-  const known = latin1(keyWriter);
-  const others = unknown.map((field) => {
-    keyWriter.reset();
-    writeUnknown(keyWriter, field);
-    return latin1(keyWriter);
-  });
-  return known + others.sort().join('');
-}
-
-function latin1(w: Writer): string {
-  let text = '';
-  for (let i = 0; i < w.length; i++) text += String.fromCharCode(w.bytes[i] as number);
-  return text;
 }

@@ -199,7 +199,7 @@ const OPEN_VSWITCH_FIELDS = {
   /** Four registers as one. */
   ...numbered('xxreg', TO_3, (index) => nx(111 + index, WIDE)),
   /** Bits of CT_STATE. Open vSwitch refuses a mask of bits that it doesn't know, and in packet-ins sends the mask of those it does. */
-  ct_state: nx(105, WORD),
+  ct_state: nx(105, uint(4, 8)),
   ct_zone: nx(106, HALF, EXACT),
   ct_mark: nx(107, WORD),
   ct_label: nx(108, WIDE),

@@ -1,7 +1,7 @@
 /**
  * Matches: what of a packet a rule looks at.
  */
-export { canonicalMatch, matchKey } from './canonical.js';
+export { canonicalMatch } from './canonical.js';
 export type { FieldBits, Operand, UnknownHeader } from './field-bits.js';
 export {
   FIELD_NAMES,
@@ -11,4 +11,5 @@ export {
   type Match,
   type UnknownField,
 } from './fields.js';
+export { matchKey } from './key.js';
 export { matchCodec, oxms } from './oxm.js';

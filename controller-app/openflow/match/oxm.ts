@@ -21,25 +21,26 @@ import {
 import type { Kind } from './kinds.js';
 import { need } from './prerequisites.js';
 
-/** Which of the protocol's errors it is when a field does not fit. */
-interface Faults {
+/** Where a field stands, and which of the protocol's errors it is when it does not fit there. */
+interface Place {
   readonly length: ErrorCode;
   readonly value: ErrorCode;
-  readonly mask: ErrorCode;
   readonly wildcards: ErrorCode;
+  /** In a match; elsewhere any bits of any field can be meant, and no field needs another. */
+  readonly matched: boolean;
 }
 
-const IN_MATCH: Faults = {
+const IN_MATCH: Place = {
   length: 'OFPBMC_BAD_LEN',
   value: 'OFPBMC_BAD_VALUE',
-  mask: 'OFPBMC_BAD_MASK',
   wildcards: 'OFPBMC_BAD_WILDCARDS',
+  matched: true,
 };
-const IN_ACTION: Faults = {
+const IN_ACTION: Place = {
   length: 'OFPBAC_BAD_SET_LEN',
   value: 'OFPBAC_BAD_SET_ARGUMENT',
-  mask: 'OFPBAC_BAD_SET_ARGUMENT',
   wildcards: 'OFPBAC_BAD_SET_ARGUMENT',
+  matched: false,
 };
 
 type Target = Record<string, unknown>;
@@ -48,24 +49,40 @@ export function isMasked(value: unknown): value is Masked<unknown> {
   return typeof value === 'object' && value !== null && 'mask' in value;
 }
 
-/** Whether the `kind.bits` low bits of the bytes at `at` are all ones, or none is, or some are. */
-function coverage(bytes: Uint8Array, at: number, size: number, kind: Kind<unknown>): 'all' | 'some' | 'none' {
-  let ones = 0;
-  const surplus = kind.varies ? 0 : size * 8 - kind.bits;
+/** Which bits of the i-th byte of a value its field has. */
+function ownBits(i: number, size: number, { bits, varies }: Kind<unknown>): number {
+  return varies ? 0xff : 0xff >>> Math.min(8, Math.max(0, (size - i) * 8 - bits));
+}
+
+/** Whether a mask at `at` is of all the bits that the field has, or of none, or of some. */
+export function coverage(
+  bytes: Uint8Array,
+  at: number,
+  size: number,
+  kind: Kind<unknown>,
+): 'all' | 'some' | 'none' {
+  let all = true;
+  let none = true;
   for (let i = 0; i < size; i++) {
-    // Bits above those of the field say nothing.
-    const above = Math.min(8, Math.max(0, surplus - i * 8));
-    for (let byte = (bytes[at + i] as number) & (0xff >>> above); byte !== 0; byte &= byte - 1) ones++;
+    const own = ownBits(i, size, kind);
+    const meant = (bytes[at + i] as number) & own;
+    if (meant !== own) all = false;
+    if (meant !== 0) none = false;
   }
-  return ones === 0 ? 'none' : ones === size * 8 - surplus ? 'all' : 'some';
+  return none ? 'none' : all ? 'all' : 'some';
 }
 
 /** Whether a value has a bit above those that its field has. */
-function tooLarge(bytes: Uint8Array, at: number, { bits, bytes: size, varies }: Kind<unknown>): boolean {
-  if (varies) return false;
-  for (let i = 0, surplus = size * 8 - bits; surplus > 0; i++, surplus -= 8)
-    if ((bytes[at + i] as number) >>> Math.max(0, 8 - surplus) !== 0) return true;
+function tooLarge(bytes: Uint8Array, at: number, size: number, kind: Kind<unknown>): boolean {
+  for (let i = 0; i < size; i++) if (((bytes[at + i] as number) & ~ownBits(i, size, kind)) !== 0) return true;
   return false;
+}
+
+/** Takes away what a mask has above the bits of its field, where it means nothing. */
+export function clearAbove(bytes: Uint8Array, at: number, kind: Kind<unknown>): void {
+  if (kind.varies) return;
+  for (let i = 0; i < kind.bytes; i++)
+    bytes[at + i] = (bytes[at + i] as number) & ownBits(i, kind.bytes, kind);
 }
 
 /** The first byte of a value with a bit that the mask, which follows it, leaves out; -1 if there is none. */
@@ -76,7 +93,7 @@ function outsideMask(bytes: Uint8Array, at: number, size: number): number {
 }
 
 /** Reads one TLV into `target`; which field it was, if it has a name. */
-function readTlv(r: Reader, target: Target, faults: Faults, inOrder: boolean): FieldName | undefined {
+function readTlv(r: Reader, target: Target, place: Place): FieldName | undefined {
   const start = r.pos;
   const oxmClass = r.u16();
   const fieldAndMask = r.u8();
@@ -91,9 +108,9 @@ function readTlv(r: Reader, target: Target, faults: Faults, inOrder: boolean): F
       if (named) {
         if (named.name in target || named.twins.some((twin) => twin in target))
           r.fail('OFPBMC_DUP_FIELD', `${named.name} twice in one match`, start);
-        if (inOrder && named.needs && !need(named.needs).met(target))
+        if (place.matched && named.needs && !need(named.needs).met(target))
           r.fail('OFPBMC_BAD_PREREQ', `${named.name} without ${need(named.needs).says} before it`, start);
-        target[named.name] = readValue(r, named, masked, faults);
+        target[named.name] = readValue(r, named, masked, place);
         return named.name;
       }
       const unknown: UnknownField = {
@@ -108,24 +125,24 @@ function readTlv(r: Reader, target: Target, faults: Faults, inOrder: boolean): F
       else target.unknown = [unknown];
       return undefined;
     },
-    faults.length,
+    place.length,
   );
 }
 
-function readValue(r: Reader, field: NamedField, masked: boolean, faults: Faults): unknown {
+function readValue(r: Reader, field: NamedField, masked: boolean, place: Place): unknown {
   const { kind, name } = field;
   const copies = masked ? 2 : 1;
   const size = kind.varies ? Math.trunc(r.left / copies) : kind.bytes;
   const at = r.pos;
   if (r.left !== size * copies || size === 0 || size > kind.bytes)
-    r.fail(faults.length, `${name}${masked ? ' with a mask' : ''} of ${r.left} bytes`);
-  if (tooLarge(r.bytes, at, kind)) r.fail(faults.value, `${name} has ${kind.bits} bits`);
+    r.fail(place.length, `${name}${masked ? ' with a mask' : ''} of ${r.left} bytes`);
+  if (tooLarge(r.bytes, at, size, kind)) r.fail(place.value, `${name} has ${kind.bits} bits`);
   const value = kind.read(r, size);
   if (!masked) return value;
   const outside = outsideMask(r.bytes, at, size);
-  if (outside >= 0) r.fail(faults.wildcards, `${name} has bits outside of its mask`, outside);
-  if (field.exact && coverage(r.bytes, r.pos, size, kind) === 'some')
-    r.fail(faults.mask, `${name} with a mask: it can be matched as a whole only`);
+  if (outside >= 0) r.fail(place.wildcards, `${name} has bits outside of its mask`, outside);
+  if (place.matched && field.exact && coverage(r.bytes, r.pos, size, kind) === 'some')
+    r.fail('OFPBMC_BAD_MASK', `${name} with a mask: it can be matched as a whole only`);
   return { value, mask: kind.read(r, size) };
 }
 
@@ -145,13 +162,13 @@ function setLength(w: Writer, start: number): void {
   w.bytes[start - 1] = length;
 }
 
-function writeNamed(w: Writer, field: NamedField, given: unknown): void {
+function writeNamed(w: Writer, field: NamedField, given: unknown, { matched }: Place): void {
   const { kind } = field;
   const start = writeHeader(w, field.class, field.field, isMasked(given), field.experimenter);
   const at = w.length;
   kind.write(w, isMasked(given) ? given.value : given);
   const size = w.length - at;
-  if (tooLarge(w.bytes, at, kind))
+  if (tooLarge(w.bytes, at, size, kind))
     throw new OpenFlowEncodeError('bad-value', `more than the ${kind.bits} bits that there are`);
   if (isMasked(given)) {
     kind.write(w, given.mask);
@@ -162,8 +179,8 @@ function writeNamed(w: Writer, field: NamedField, given: unknown): void {
         'bad-value',
         `${String(given.value)} has bits outside of its mask ${String(given.mask)}`,
       );
-    if (field.exact && coverage(w.bytes, at + size, size, kind) === 'some')
-      throw new OpenFlowEncodeError('bad-value', 'no part of it can be masked out');
+    if (matched && field.exact && coverage(w.bytes, at + size, size, kind) === 'some')
+      throw new OpenFlowEncodeError('bad-value', 'it can be matched as a whole only');
   }
   setLength(w, start);
 }
@@ -178,12 +195,11 @@ export function writeUnknown(w: Writer, field: UnknownField): void {
   setLength(w, start);
 }
 
-/** One TLV of a field that has a name. */
-export function writeField(w: Writer, name: string, value: unknown): void {
+function writeField(w: Writer, name: string, value: unknown, place: Place): void {
   const field = fieldNamed(name);
   if (!field) throw new OpenFlowEncodeError('bad-value', `no match field is called ${name}`);
   try {
-    writeNamed(w, field, value);
+    writeNamed(w, field, value, place);
   } catch (cause) {
     throw inField(name, cause);
   }
@@ -201,7 +217,7 @@ export const oxms: Codec<Match> = {
     const match: Target = {};
     let placed = 0;
     while (r.left > 0) {
-      const name = readTlv(r, match, IN_MATCH, true);
+      const name = readTlv(r, match, IN_MATCH);
       const unknown = match.unknown;
       if (!name || !Array.isArray(unknown)) continue;
       for (; placed < unknown.length; placed++) unknown[placed] = { ...unknown[placed], before: name };
@@ -224,7 +240,7 @@ export const oxms: Codec<Match> = {
       const twin = field?.twins.find((other) => Object.hasOwn(written, other));
       if (twin) throw new OpenFlowEncodeError('bad-value', `${name} and ${twin} are the same field`);
       for (const other of unknown) if (other.before === name) writeUnknown(w, other);
-      writeField(w, name, value);
+      writeField(w, name, value, IN_MATCH);
       written[name] = value;
     };
     for (const [name, value] of Object.entries(match))
@@ -238,14 +254,14 @@ export const oxms: Codec<Match> = {
 export const oneField: Codec<Match> = {
   read: (r) => {
     const match: Target = {};
-    readTlv(r, match, IN_ACTION, false);
+    readTlv(r, match, IN_ACTION);
     return match as Match;
   },
   write: (w, match) => {
     const given = Object.entries(match).filter(([, value]) => value !== undefined);
     const [name = '', value] = given[0] ?? [];
     if (given.length !== 1) throw new OpenFlowEncodeError('bad-value', `${given.length} fields, not one`);
-    if (name !== 'unknown') writeField(w, name, value);
+    if (name !== 'unknown') writeField(w, name, value, IN_ACTION);
     else {
       const [field, ...more] = unknownOf(match);
       if (!field || more.length > 0)

@@ -2,7 +2,7 @@
  * What must be matched before a field can be (spec 1.3.5, 7.2.3.6 and table 12): tcp_dst means nothing until the match says that the packet is TCP.
  * Open vSwitch asks for the same, for RARP as for ARP, and for its own fields likewise (ovs-fields(7)).
  */
-import { CT_STATE, OFPVID_PRESENT } from '../constants.js';
+import { CT_STATE } from '../constants.js';
 
 const IPV4 = 0x0800;
 const IPV6 = 0x86dd;
@@ -13,6 +13,8 @@ const ICMPV6 = 58;
 const SCTP = 132;
 const SOLICIT = 135;
 const ADVERT = 136;
+/** The bits that vlan_vid has, OFPVID_PRESENT included. */
+const VLAN_VID = 0x1fff;
 /** Upper half of packet_type: what follows is an ethertype. */
 const ETHERTYPE_SPACE = 1;
 
@@ -93,11 +95,12 @@ const NEEDS = {
   nd: discovery(SOLICIT, ADVERT),
   nd_solicit: discovery(SOLICIT),
   nd_advert: discovery(ADVERT),
+  /** Any tag: Open vSwitch itself says a priority after a vlan_vid without OFPVID_PRESENT, if that is what it was told. */
   vlan: {
-    says: 'vlan_vid with OFPVID_PRESENT (0x1000)',
+    says: 'vlan_vid that is not 0',
     fields: ['vlan_vid', 'vlan_tci'],
     met: (match) =>
-      ['vlan_vid', 'vlan_tci'].some((name) => ((numbers(match, name)?.value ?? 0) & OFPVID_PRESENT) !== 0),
+      ['vlan_vid', 'vlan_tci'].some((name) => ((numbers(match, name)?.value ?? 0) & VLAN_VID) !== 0),
   },
   /** Open vSwitch wants to be sure that there is a connection. */
   ct: {
