@@ -30,9 +30,9 @@ export const error: Struct<ErrorBody> = {
   write: (w, { errorType, code, experimenter, data }) => {
     w.u16(errorType);
     w.u16(code);
-    if (errorType === OFPET_EXPERIMENTER) w.u32(experimenter ?? 0);
-    else if (experimenter !== undefined)
-      throw new OpenFlowEncodeError('bad-value', `errors of type ${errorType} are nobody's own`);
+    if ((errorType === OFPET_EXPERIMENTER) !== (experimenter !== undefined))
+      throw new OpenFlowEncodeError('bad-value', 'an experimenter goes with type 0xffff, and with no other');
+    if (experimenter !== undefined) w.u32(experimenter);
     w.put(data);
   },
 };
