@@ -160,7 +160,7 @@ const action: Codec<Action> = {
 
 function nameOnWire(value: Action): string {
   const { type } = value;
-  if (type === 'set_field' && hasMask(value.field)) return 'reg_load2';
+  if (type === 'set_field' && hasMask(value.field ?? {})) return 'reg_load2';
   if (type !== 'unknown' && type !== 'experimenter' && !table.byName(type))
     throw new OpenFlowEncodeError('bad-value', `no action is called ${String(type)}`);
   return type;

@@ -98,6 +98,8 @@ function writeSpec(w: Writer, { type, bits, source, destination }: LearnSpec): v
   const what = WHATS.indexOf(type);
   if (what < 0 || !(bits >= 1 && bits <= MOST_BITS))
     throw new OpenFlowEncodeError('bad-value', `${String(type)} of ${String(bits)} bits`);
+  if ((type === 'output') !== (destination === undefined))
+    throw new OpenFlowEncodeError('bad-value', `${type} with destination ${String(destination)}`);
   w.u16((typeof source === 'bigint' ? IMMEDIATE : 0) | (what << WHAT_SHIFT) | bits);
   if (typeof source === 'bigint') writeValue(w, source, bits);
   else writeFrom(w, source, bits);

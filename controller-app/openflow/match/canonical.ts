@@ -50,6 +50,12 @@ export function spell(field: NamedField, { value, mask }: Bits): unknown {
 /** Every part of a match as bits of the fields that Open vSwitch would name. */
 type Parts = Map<string, Bits>;
 
+/** Adds what else is known of a field: its halves may be said apart. */
+function put(parts: Parts, name: string, { value, mask }: Bits): void {
+  const known = parts.get(name);
+  parts.set(name, known ? { value: known.value | value, mask: known.mask | mask } : { value, mask });
+}
+
 const REGISTER_BITS = 32;
 
 /** xreg0 and xxreg0 are several registers, the first of them the highest. */
@@ -57,7 +63,7 @@ function addRegisters(parts: Parts, first: number, count: number, bits: Bits): v
   const all = ones(REGISTER_BITS);
   for (let i = 0; i < count; i++) {
     const shift = BigInt((count - 1 - i) * REGISTER_BITS);
-    parts.set(`reg${first + i}`, { value: (bits.value >> shift) & all, mask: (bits.mask >> shift) & all });
+    put(parts, `reg${first + i}`, { value: (bits.value >> shift) & all, mask: (bits.mask >> shift) & all });
   }
 }
 
@@ -78,23 +84,23 @@ function add(parts: Parts, name: string, bits: Bits): void {
   }
   switch (name) {
     case 'vlan_tci': {
-      parts.set('vlan_vid', { value: bits.value & VID, mask: bits.mask & VID });
+      put(parts, 'vlan_vid', { value: bits.value & VID, mask: bits.mask & VID });
       // On OpenFlow 1.3 some bits of a priority can't be told from all.
       const priority = bits.mask >> PRIORITY_SHIFT === 0n ? 0n : PRIORITY;
-      parts.set('vlan_pcp', { value: bits.value >> PRIORITY_SHIFT, mask: priority });
+      put(parts, 'vlan_pcp', { value: bits.value >> PRIORITY_SHIFT, mask: priority });
       break;
     }
     case 'ip_tos':
-      parts.set('ip_dscp', { value: bits.value >> 2n, mask: bits.mask >> 2n });
+      put(parts, 'ip_dscp', { value: bits.value >> 2n, mask: bits.mask >> 2n });
       break;
     case 'in_port_nxm':
-      parts.set('in_port', {
+      put(parts, 'in_port', {
         value: bits.value >= RESERVED_PORTS ? RESERVED_UPPER | bits.value : bits.value,
         mask: bits.mask === 0n ? 0n : PORT_MASK,
       });
       break;
     default:
-      parts.set(fieldNamed(name)?.canonical ?? name, bits);
+      put(parts, fieldNamed(name)?.canonical ?? name, bits);
   }
 }
 

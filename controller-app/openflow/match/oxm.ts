@@ -211,19 +211,22 @@ function unknownOf(match: Match): readonly UnknownField[] {
   return unknown;
 }
 
+function readAll(r: Reader): Match {
+  const match: Target = {};
+  let placed = 0;
+  while (r.left > 0) {
+    const name = readTlv(r, match, IN_MATCH);
+    const unknown = match.unknown;
+    if (!name || !Array.isArray(unknown)) continue;
+    for (; placed < unknown.length; placed++) unknown[placed] = { ...unknown[placed], before: name };
+  }
+  return match as Match;
+}
+
 /** The fields alone, without ofp_match's header and padding. */
 export const oxms: Codec<Match> = {
-  read: (r) => {
-    const match: Target = {};
-    let placed = 0;
-    while (r.left > 0) {
-      const name = readTlv(r, match, IN_MATCH);
-      const unknown = match.unknown;
-      if (!name || !Array.isArray(unknown)) continue;
-      for (; placed < unknown.length; placed++) unknown[placed] = { ...unknown[placed], before: name };
-    }
-    return match as Match;
-  },
+  read: (r) => r.within(r.left, readAll, IN_MATCH.length),
+
   write: (w, match) => {
     const unknown = unknownOf(match);
     const written: Target = {};
