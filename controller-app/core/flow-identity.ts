@@ -3,15 +3,7 @@
  * differently from what went there (the order of fields, masks of all ones, loads instead of masked settings): so both are
  * compared in one spelling.
  */
-import {
-  type Flow,
-  type Instruction,
-  instructionsCodec,
-  type Match,
-  matchKey,
-  OFPFF,
-  Writer,
-} from '../openflow/index.js';
+import { type Flow, instructionsKey, type Match, matchKey, OFPFF } from '../openflow/index.js';
 
 /**
  * What makes two flows one flow to a switch (OpenFlow 1.3.5, 6.4): table, priority and match. The key is not for people. Throws an
@@ -32,25 +24,6 @@ const LASTING_FLAGS = OFPFF.SEND_FLOW_REM | OFPFF.NO_PKT_COUNTS | OFPFF.NO_BYT_C
 export function flowContent(flow: Flow): string {
   const { cookie, idleTimeout = 0, hardTimeout = 0, flags = 0 } = flow;
   return `${cookie} ${idleTimeout} ${hardTimeout} ${flags & LASTING_FLAGS} ${instructionsKey(flow.instructions)}`;
-}
-
-/** They are carried out in this order, however they are listed (5.9). */
-const ORDER: readonly string[] = [
-  'meter',
-  'apply_actions',
-  'clear_actions',
-  'write_actions',
-  'write_metadata',
-  'goto_table',
-];
-
-const writer = new Writer();
-
-function instructionsKey(instructions: readonly Instruction[]): string {
-  const sorted = [...instructions].sort((a, b) => ORDER.indexOf(a.type) - ORDER.indexOf(b.type));
-  writer.length = 0;
-  instructionsCodec.write(writer, sorted);
-  return writer.bytes.toString('latin1', 0, writer.length);
 }
 
 /** For people. */

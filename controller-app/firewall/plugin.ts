@@ -72,7 +72,7 @@ export class FirewallPlugin implements Plugin {
   readonly #readers = new Map<Dpid, CopyReader>();
   readonly #leftAt = new Map<string, number>();
   /** Frames of a terminal that wait for its rules; no entry once they are in place. */
-  readonly #waiting = new Map<string, Buffer[]>();
+  readonly #waiting = new Map<string, Uint8Array[]>();
   readonly #contestedAt = new Map<string, number>();
   #running: { host: PluginHost; steering: Steering } | undefined;
 
@@ -163,12 +163,12 @@ export class FirewallPlugin implements Plugin {
     else if (sighting.kind === 'attached') void this.#attach(sighting.terminal, at, data);
   }
 
-  async #attach(terminal: Terminal, at: Attachment, first: Buffer): Promise<void> {
+  async #attach(terminal: Terminal, at: Attachment, first: Uint8Array): Promise<void> {
     const { clock, events } = this.#options;
     const { host, steering } = this.#parts();
     const start = clock.monotonic();
     const left = this.#leftAt.get(terminal.name);
-    this.#waiting.set(terminal.name, [Buffer.from(first)]);
+    this.#waiting.set(terminal.name, [first]);
     try {
       await Promise.all([this.#guard(terminal.name), steering.setAttachment(terminal.name, at)]);
     } catch (error) {
@@ -189,10 +189,10 @@ export class FirewallPlugin implements Plugin {
   }
 
   /** Back into the pipeline where the frame came from: it meets the guard like any other. */
-  #reinject(terminal: Terminal, data: Buffer): void {
+  #reinject(terminal: Terminal, data: Uint8Array): void {
     const waiting = this.#waiting.get(terminal.name);
     if (waiting) {
-      if (waiting.length < MAX_WAITING_FRAMES) waiting.push(Buffer.from(data));
+      if (waiting.length < MAX_WAITING_FRAMES) waiting.push(data);
       return;
     }
     this.#fromTerminal(terminal.name, data);
@@ -226,7 +226,7 @@ export class FirewallPlugin implements Plugin {
     return configured?.learn ?? { ipv4: [], ipv6: [] };
   }
 
-  #fromTerminal(name: string, data: Buffer): void {
+  #fromTerminal(name: string, data: Uint8Array): void {
     const at = this.registry.attachment(name);
     if (!at) return;
     this.host

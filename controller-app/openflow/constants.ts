@@ -21,6 +21,17 @@ export const OFPP = {
 
 /** Reserved groups (7.3.4.2). */
 export const OFPG = { MAX: 0xffffff00, ALL: 0xfffffffc, ANY: 0xffffffff } as const;
+/** Reserved meters (7.3.4.4): for packets to the controller, for all others that go slowly; all, in requests and deletions. */
+export const OFPM = {
+  MAX: 0xffff0000,
+  SLOWPATH: 0xfffffffd,
+  CONTROLLER: 0xfffffffe,
+  ALL: 0xffffffff,
+} as const;
+/** All queues, in requests (7.3.5.8). */
+export const OFPQ_ALL = 0xffffffff;
+/** Flags of a meter (7.3.4.4): its unit is one of the first two. */
+export const OFPMF = { KBPS: 1, PKTPS: 2, BURST: 4, STATS: 8 } as const;
 /** All tables, in deletions and statistics requests (7.3.4.1). */
 export const OFPTT_ALL = 0xff;
 export const OFP_NO_BUFFER = 0xffffffff;

@@ -12,10 +12,9 @@ const OFPT_HELLO = 0;
 const OFPT_ERROR = 1;
 
 export class Framer {
-  private readonly held: Buffer[] = [];
+  /** A header as far as it has come; then, with its header, a message. Of its own: no chunk is kept alive. */
+  private held = new Uint8Array(HEADER_LENGTH);
   private heldLength = 0;
-  /** Length of the message that `held` begins with; 0 while its header isn't there. */
-  private wanted = 0;
 
   /** Bytes of an unfinished message. */
   get pending(): number {
@@ -23,57 +22,59 @@ export class Framer {
   }
 
   /**
-   * The messages that `chunk` completes, in order. Throws OpenFlowDecodeError on a length under 8, and on another version than
-   * 1.3 in anything but a hello or an error; the stream is of no use after that.
+   * The messages that `chunk` completes, in order. Take them all: what is left when the loop ends early is lost. Throws OpenFlowDecodeError,
+   * after the messages before it, on a length under 8, and on another version than 1.3 in anything but a hello or an error;
+   * the stream is of no use after that.
    */
-  push(chunk: Buffer): Buffer[] {
-    const messages: Buffer[] = [];
-    let rest = chunk;
-    while (this.heldLength > 0 && rest.length > 0) {
-      const missing = (this.wanted || HEADER_LENGTH) - this.heldLength;
-      const taken = rest.subarray(0, missing);
-      rest = rest.subarray(taken.length);
-      this.held.push(taken);
-      this.heldLength += taken.length;
-      if (taken.length < missing) return messages;
-      const joined = Buffer.concat(this.held, this.heldLength);
-      this.held.length = 0;
-      if (this.wanted === 0) {
-        this.wanted = lengthOf(joined, 0);
-        if (this.wanted > joined.length) {
-          this.held.push(joined);
+  *push(chunk: Uint8Array): Generator<Uint8Array, void, undefined> {
+    let at = 0;
+    while (at < chunk.length) {
+      const left = chunk.length - at;
+      if (this.heldLength === 0 && left >= HEADER_LENGTH) {
+        const length = lengthOf(chunk, at);
+        if (left >= length) {
+          yield chunk.subarray(at, at + length);
+          at += length;
           continue;
         }
+        this.held = new Uint8Array(length);
       }
-      messages.push(joined);
+      const taken = Math.min(left, this.held.length - this.heldLength);
+      this.held.set(chunk.subarray(at, at + taken), this.heldLength);
+      this.heldLength += taken;
+      at += taken;
+      if (this.heldLength < this.held.length) return;
+      const whole = this.held;
+      const length = lengthOf(whole, 0);
+      if (length > this.heldLength) {
+        this.held = new Uint8Array(length);
+        this.held.set(whole);
+        continue;
+      }
+      this.held = new Uint8Array(HEADER_LENGTH);
       this.heldLength = 0;
-      this.wanted = 0;
+      yield whole;
     }
-    let at = 0;
-    while (rest.length - at >= HEADER_LENGTH) {
-      const length = lengthOf(rest, at);
-      if (rest.length - at < length) {
-        this.wanted = length;
-        break;
-      }
-      messages.push(rest.subarray(at, at + length));
-      at += length;
-    }
-    if (at < rest.length) {
-      this.held.push(rest.subarray(at));
-      this.heldLength = rest.length - at;
-    }
-    return messages;
   }
 }
 
-function lengthOf(bytes: Buffer, at: number): number {
-  const version = bytes.readUInt8(at);
-  const type = bytes.readUInt8(at + 1);
-  const length = bytes.readUInt16BE(at + 2);
+function lengthOf(bytes: Uint8Array, at: number): number {
+  const version = bytes[at] as number;
+  const type = bytes[at + 1] as number;
+  const length = ((bytes[at + 2] as number) << 8) | (bytes[at + 3] as number);
   if (version === 0 || (version !== VERSION && type !== OFPT_HELLO && type !== OFPT_ERROR))
-    throw new OpenFlowDecodeError('bad-version', `version ${version}, not ${VERSION}: not OpenFlow 1.3`, at);
+    throw new OpenFlowDecodeError(
+      'OFPBRC_BAD_VERSION',
+      `version ${version}, not ${VERSION}: not OpenFlow 1.3`,
+      0,
+      bytes.subarray(at, at + HEADER_LENGTH),
+    );
   if (length < HEADER_LENGTH)
-    throw new OpenFlowDecodeError('bad-length', `a message of ${length} bytes`, at + 2);
+    throw new OpenFlowDecodeError(
+      'OFPBRC_BAD_LEN',
+      `a message of ${length} bytes`,
+      2,
+      bytes.subarray(at, at + HEADER_LENGTH),
+    );
   return length;
 }

@@ -4,9 +4,9 @@
 
 const HEX = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'));
 
-export function formatMac(data: Buffer, offset: number): string {
-  let text = HEX[data.readUInt8(offset)] ?? '';
-  for (let index = 1; index < 6; index++) text += `:${HEX[data.readUInt8(offset + index)]}`;
+export function formatMac(data: Uint8Array, offset: number): string {
+  let text = HEX[data[offset] ?? 0] ?? '';
+  for (let index = 1; index < 6; index++) text += `:${HEX[data[offset + index] ?? 0]}`;
   return text;
 }
 

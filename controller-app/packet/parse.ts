@@ -59,8 +59,9 @@ const PROTOCOL = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58 };
 const ECHO_TYPES = { ipv4: new Set([0, 8]), ipv6: new Set([128, 129]) };
 
 /** Undefined when not even the Ethernet header is whole. */
-export function parsePacket(data: Buffer): Packet | undefined {
-  if (data.length < ETHERNET_BYTES) return undefined;
+export function parsePacket(frame: Uint8Array): Packet | undefined {
+  if (frame.length < ETHERNET_BYTES) return undefined;
+  const data = Buffer.from(frame.buffer, frame.byteOffset, frame.length);
   const ethDst = formatMac(data, 0);
   const ethSrc = formatMac(data, 6);
   let offset = 12;

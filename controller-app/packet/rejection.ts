@@ -23,7 +23,8 @@ const MIN_TRANSPORT_BYTES = 8;
  * from or for a group, or from nobody, or a later fragment; what is an answer itself is no opening packet and never comes here
  * (RFC 1122, 3.2.2; RFC 4443, 2.4 e). Frames with a VLAN tag are not answered.
  */
-export function rejectionFrame(frame: Buffer): Buffer | undefined {
+export function rejectionFrame(bytes: Uint8Array): Buffer | undefined {
+  const frame = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const { ip, transport } = parsePacket(frame) ?? {};
   if (!ip || !transport || ip.offset !== 14 || ip.fragment === 'later') return undefined;
   if (ip.totalBytes < ip.headerBytes + MIN_TRANSPORT_BYTES) return undefined;

@@ -3,14 +3,14 @@
  */
 import type { Connection } from '../../shared/firewall/connection.js';
 import { familyOf } from '../../shared/firewall/terminal.js';
-import type { Message } from '../openflow/index.js';
+import type { MessageBody } from '../openflow/index.js';
 import { IP_PROTO } from './rule.js';
 
 /**
  * The message for one connection. Open vSwitch 3.1 finds the five parts of a TCP or UDP connection either way round; an echo over IPv4 only by
  * numbers that are ports elsewhere, and at the price of a look at all connections. Nothing for an echo over IPv6, which makes it abort.
  */
-export function flushOf(zone: number, connection: Connection): Message | undefined {
+export function flushOf(zone: number, connection: Connection): MessageBody | undefined {
   const { protocol, local, remote } = connection;
   const ends = { src: local.address, dst: remote.address };
   if (protocol === 'icmp') {

@@ -4,7 +4,9 @@
  *
  * A few meters for all instances of a switch: a flood of one terminal's takes the answers of those few only that share its meter.
  */
-import type { Message } from '../openflow/index.js';
+import type { MessageOf } from '../openflow/index.js';
+
+type MeterMod = MessageOf<'meter_mod'>;
 
 /** "PG", as in the cookies: meters of other controllers stay. */
 const FIRST = 0x5047_0000;
@@ -13,11 +15,8 @@ const METERS = 16;
 const RATE = 100;
 const BURST = 5;
 
-const OFPT_METER_MOD = 29;
-const OFPMC = { add: 0, modify: 1 } as const;
 /** Packets a second, with a burst (OpenFlow 1.3.5, 7.3.4.4: OFPMF_PKTPS, OFPMF_BURST). */
 const FLAGS = 0b0110;
-const OFPMBT_DROP = 1;
 
 /** The meter of an instance's rejected packets. */
 export function meterOf(instance: number): number {
@@ -25,18 +24,12 @@ export function meterOf(instance: number): number {
 }
 
 /** All of them. A switch refuses to add what it has; then they are to be modified. */
-export function meterMods(command: keyof typeof OFPMC): Message[] {
-  return Array.from({ length: METERS }, (_, index) => meterMod(OFPMC[command], FIRST + index));
-}
-
-function meterMod(command: number, meter: number): Message {
-  const body = Buffer.alloc(8 + 16);
-  body.writeUInt16BE(command, 0);
-  body.writeUInt16BE(FLAGS, 2);
-  body.writeUInt32BE(meter, 4);
-  body.writeUInt16BE(OFPMBT_DROP, 8);
-  body.writeUInt16BE(16, 10);
-  body.writeUInt32BE(RATE, 12);
-  body.writeUInt32BE(BURST, 16);
-  return { type: 'unknown', messageType: OFPT_METER_MOD, body };
+export function meterMods(command: 'add' | 'modify'): MeterMod[] {
+  return Array.from({ length: METERS }, (_, index) => ({
+    type: 'meter_mod',
+    command,
+    flags: FLAGS,
+    meter: FIRST + index,
+    bands: [{ type: 'drop', rate: RATE, burst: BURST }],
+  }));
 }

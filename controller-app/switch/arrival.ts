@@ -4,7 +4,7 @@
  *   hello → introduction → ready        (and from each of them to closed)
  */
 import type { Socket } from 'node:net';
-import { type FeaturesReply, type Message, VERSION } from '../openflow/index.js';
+import { type FeaturesReply, helloElements, type MessageBody, VERSION } from '../openflow/index.js';
 import { badRequest, OFPBRC, type Received } from './codec.js';
 import { Connection } from './connection.js';
 import { SwitchError } from './errors.js';
@@ -31,7 +31,7 @@ type State =
 
 /** What came before its switch was ready. */
 class Early {
-  readonly messages: Message[] = [];
+  readonly messages: MessageBody[] = [];
   private bytes = 0;
 
   constructor(private readonly maxBytes: number) {}
@@ -71,7 +71,7 @@ export function receive(socket: Socket, bounds: Bounds, turns: Turns, reception:
       ),
     ),
   );
-  connection.send({ type: 'hello', versions: [VERSION] });
+  connection.send({ type: 'hello', elements: helloElements(VERSION) });
   return connection;
 
   function greet(received: Received): void {

@@ -11,7 +11,7 @@ import {
   type BundledMessage,
   type FlowMod,
   type GroupMod,
-  type Message,
+  type MessageBody,
   type MessageOf,
   OFPBF,
   OpenFlowEncodeError,
@@ -48,7 +48,7 @@ export async function sendBundle(
     (error, place) => fail(place, error),
   );
   let written = 0;
-  function* adds(): Iterable<{ message: Message; xid: number }> {
+  function* adds(): Iterable<{ message: MessageBody; xid: number }> {
     for (const mod of mods) {
       yield {
         message: { type: 'bundle_add', bundle, flags: FLAGS, message: mod as BundledMessage },

@@ -3,17 +3,20 @@
  * be told whose bytes make no message.
  */
 import {
-  decodeMessage,
+  decode,
   type ErrorMessage,
-  encodeMessage,
+  encode,
+  errorAnswer,
   type Framer,
-  type Message,
+  type MessageBody,
   type OpenFlowDecodeError,
+  refuseFatal,
+  VERSION,
 } from '../openflow/index.js';
 
 /** A message as it came. */
 export interface Received {
-  readonly message: Message;
+  readonly message: MessageBody;
   readonly xid: number;
   /** 4, except in a peer's hello and in its complaint about ours. */
   readonly version: number;
@@ -27,13 +30,16 @@ export interface Answer {
   readonly message: ErrorMessage;
 }
 
-export function toBytes(message: Message, xid: number): Uint8Array {
-  return encodeMessage(message, xid);
+/** Throws OpenFlowEncodeError, also for what would end the switch. */
+export function toBytes(message: MessageBody, xid: number): Uint8Array {
+  refuseFatal(message);
+  return encode({ ...message, xid });
 }
 
 /** Throws OpenFlowDecodeError. */
 export function fromBytes(frame: Uint8Array): Received {
-  return { ...decodeMessage(Buffer.from(frame.buffer, frame.byteOffset, frame.length)), frame };
+  const message = decode(frame);
+  return { message, xid: message.xid, version: message.version ?? VERSION, frame };
 }
 
 /** One after the other, as they are taken. Throws OpenFlowDecodeError when the stream makes no sense any more. */
@@ -68,10 +74,8 @@ export function helloFailed(code: number, why: string, xid: number): Answer {
   return { xid, message: { type: 'error', errorType: OFPET_HELLO_FAILED, code, data: Buffer.from(why) } };
 }
 
-/** What the protocol has for bytes that could not be read. `frame` is absent when they could not even be cut into messages. */
-export function answerTo(cause: OpenFlowDecodeError, frame: Uint8Array | undefined): Answer {
-  return badRequest(
-    cause.code === 'bad-version' ? OFPBRC.BAD_VERSION : OFPBRC.BAD_LEN,
-    frame ?? new Uint8Array(),
-  );
+/** What the protocol has for bytes that could not be read, or could not even be cut into messages. */
+export function answerTo(cause: OpenFlowDecodeError): Answer {
+  const message = errorAnswer(cause);
+  return { xid: message.xid, message };
 }

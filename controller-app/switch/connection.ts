@@ -6,7 +6,7 @@
  */
 import type { Socket } from 'node:net';
 import type { Timer } from '../../shared/runtime/clock.js';
-import { Framer, type Message, OpenFlowDecodeError } from '../openflow/index.js';
+import { Framer, type MessageBody, OpenFlowDecodeError } from '../openflow/index.js';
 import { answerTo, badRequest, framesOf, fromBytes, OFPBRC, type Received, toBytes } from './codec.js';
 import { SwitchError } from './errors.js';
 import { farewell } from './farewell.js';
@@ -82,7 +82,7 @@ export class Connection {
   }
 
   /** Throws SwitchError `closed`; closes the connection when too much waits to go out. */
-  send(message: Message, xid = this.requests.nextXid()): void {
+  send(message: MessageBody, xid = this.requests.nextXid()): void {
     if (this.isClosed) throw new SwitchError('closed', 'the switch is not connected any more');
     this.socket.write(toBytes(message, xid));
     const waiting = this.socket.writableLength;
@@ -96,7 +96,7 @@ export class Connection {
   }
 
   /** Sends many messages in few writes, no faster than the switch reads, and lets others have their turns. */
-  async sendAll(messages: Iterable<{ readonly message: Message; readonly xid: number }>): Promise<void> {
+  async sendAll(messages: Iterable<{ readonly message: MessageBody; readonly xid: number }>): Promise<void> {
     let written = 0;
     this.socket.cork();
     try {
@@ -124,7 +124,7 @@ export class Connection {
 
   /** Sends, and waits until `take` has had enough of the replies. */
   request<T>(
-    message: Message,
+    message: MessageBody,
     take: Take<T>,
     patience: Patience = { timeoutMs: this.bounds.requestTimeoutMs },
   ): Promise<T> {
@@ -176,7 +176,7 @@ export class Connection {
       const next = this.frames?.next();
       return next && !next.done ? next.value : undefined;
     } catch (cause) {
-      this.refuse(cause, undefined);
+      this.refuse(cause);
       return undefined;
     }
   }
@@ -186,15 +186,15 @@ export class Connection {
     try {
       received = fromBytes(frame);
     } catch (cause) {
-      this.refuse(cause, frame);
+      this.refuse(cause);
       return;
     }
     this.dispatch(received);
   }
 
-  private refuse(cause: unknown, frame: Uint8Array | undefined): void {
+  private refuse(cause: unknown): void {
     if (!(cause instanceof OpenFlowDecodeError)) throw cause;
-    const answer = answerTo(cause, frame);
+    const answer = answerTo(cause);
     this.close(
       new SwitchError('protocol', `the switch broke the protocol: ${cause.message}`, { cause, answer }),
     );
@@ -226,7 +226,7 @@ export class Connection {
   }
 
   /** A reply that nobody waits for (any more). */
-  private passOver(message: Message, xid: number): void {
+  private passOver(message: MessageBody, xid: number): void {
     if (!this.requests.issued(xid))
       this.close(
         new SwitchError('protocol', `the switch sent ${message.type} ${xid}, which nobody asked for`),

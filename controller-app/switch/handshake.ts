@@ -3,7 +3,7 @@
  */
 
 import type { Port as WirePort } from '../openflow/index.js';
-import { type FeaturesReply, type Message, OFPC_FRAG, VERSION } from '../openflow/index.js';
+import { type FeaturesReply, helloOffers, type MessageBody, OFPC_FRAG, VERSION } from '../openflow/index.js';
 import { badRequest, helloFailed, OFPBRC, OFPHFC, type Received } from './codec.js';
 import type { Connection } from './connection.js';
 import { type OpenFlowError, SwitchError } from './errors.js';
@@ -20,8 +20,8 @@ export interface Handshake {
 }
 
 /** True when a peer's hello allows version 1.3 (7.5.1): by its bitmap, or by being able to speak at least that. */
-function speaksOurVersion(hello: Extract<Message, { type: 'hello' }>, version: number): boolean {
-  return hello.versions ? hello.versions.includes(VERSION) : version >= VERSION;
+function speaksOurVersion(hello: Extract<MessageBody, { type: 'hello' }>, version: number): boolean {
+  return helloOffers(hello.elements, version, VERSION);
 }
 
 /** Why a connection can't go on after its first message, if it can't: that must be a hello that allows 1.3. */

@@ -1,7 +1,7 @@
 /**
  * How requests take their replies: one message of a type, or the parts of a multipart answer.
  */
-import type { Message, MessageOf, MessageType, MultipartReply } from '../openflow/index.js';
+import type { MessageBody, MessageOf, MessageType, MultipartReply } from '../openflow/index.js';
 import { badRequest, OFPBRC } from './codec.js';
 import { SwitchError } from './errors.js';
 import type { Take } from './requests.js';
@@ -14,7 +14,7 @@ export function only<T extends MessageType>(type: T): Take<MessageOf<T>> {
   };
 }
 
-function isOf<T extends MessageType>(message: Message, type: T): message is MessageOf<T> {
+function isOf<T extends MessageType>(message: MessageBody, type: T): message is MessageOf<T> {
   return message.type === type;
 }
 

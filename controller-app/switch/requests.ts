@@ -5,12 +5,12 @@
  * and only once.
  */
 import type { Clock, Timer } from '../../shared/runtime/clock.js';
-import type { Message } from '../openflow/index.js';
+import type { MessageBody } from '../openflow/index.js';
 import type { Received } from './codec.js';
 import { OpenFlowError, SwitchError } from './errors.js';
 
 /** What a request does with a message for it: `done`, or it goes on waiting. May throw: the request then fails with that. */
-export type Take<T> = (message: Message, frame: Uint8Array) => { readonly done: T } | undefined;
+export type Take<T> = (message: MessageBody, frame: Uint8Array) => { readonly done: T } | undefined;
 
 export interface Patience {
   /** From the request, or the last part of its answer, to the next. */

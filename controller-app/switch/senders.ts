@@ -1,7 +1,7 @@
 /**
  * Who may send what (spec 1.3.5, 6.1): a switch replies, tells of itself, and says hello, echo and error. The rest are a controller's.
  */
-import type { Message } from '../openflow/index.js';
+import type { MessageBody } from '../openflow/index.js';
 
 /** Names as the specification has them, also of messages that are never sent from here. */
 const CONTROLLERS: ReadonlySet<string> = new Set([
@@ -23,13 +23,13 @@ const CONTROLLERS: ReadonlySet<string> = new Set([
   'bundle_add',
 ]);
 
-export function isReply(message: Message): boolean {
+export function isReply(message: MessageBody): boolean {
   if (message.type === 'bundle_control')
     return typeof message.control !== 'string' || message.control.endsWith('_reply');
   return message.type.endsWith('_reply');
 }
 
 /** True of what no switch may send: a controller's messages, and those that no version 1.3 has. */
-export function isForSwitchesOnly(message: Message): boolean {
+export function isForSwitchesOnly(message: MessageBody): boolean {
   return message.type === 'unknown' || message.type === 'bundle_control' || CONTROLLERS.has(message.type);
 }

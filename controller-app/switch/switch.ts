@@ -11,7 +11,7 @@ import {
   type FlowStats,
   type GroupMod,
   type Match,
-  type Message,
+  type MessageBody,
   type MessageOf,
   type MultipartRequest,
   OFPPC,
@@ -124,7 +124,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
   }
 
   /** Sends and forgets: should the switch refuse it, an `error` event says so. */
-  send(message: Message): void {
+  send(message: MessageBody): void {
     this.connection.send(message);
   }
 
@@ -141,7 +141,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
     options: RequestOptions = {},
   ): Promise<MessageOf<(typeof REPLY)[T]>> {
     const type: (typeof REPLY)[T] = REPLY[(message as { readonly type: T }).type];
-    return this.connection.request(message as Message, only(type), {
+    return this.connection.request(message as MessageBody, only(type), {
       timeoutMs: options.timeoutMs ?? this.bounds.requestTimeoutMs,
     });
   }
@@ -152,7 +152,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
   }
 
   /** Sends messages which have no reply and waits until the switch has done them. Fails with the first OpenFlowError about them. */
-  async confirm(messages: readonly Message[], options: RequestOptions = {}): Promise<void> {
+  async confirm(messages: readonly MessageBody[], options: RequestOptions = {}): Promise<void> {
     let refused: OpenFlowError | undefined;
     const watch = this.connection.requests.watch(
       messages.length,
@@ -242,7 +242,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
   }
 
   /** Only for OpenFlowListener: a message that answers no request. */
-  receive(message: Message): void {
+  receive(message: MessageBody): void {
     switch (message.type) {
       case 'packet_in':
         this.emit('packetIn', message);

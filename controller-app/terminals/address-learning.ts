@@ -113,10 +113,10 @@ export class AddressLearning {
   }
 
   /** A frame that a rule of this reason sent, of the terminal with this index in the configuration. */
-  packetIn(reason: Reason, index: number, data: Buffer): void {
+  packetIn(reason: Reason, index: number, data: Uint8Array): void {
     const learner = this.#learners[index];
     if (!learner || this.#closed) return;
-    const frame = Buffer.from(data);
+    const frame = Buffer.from(data.buffer, data.byteOffset, data.length);
     if (reason === 'dhcp-client' || reason === 'dhcp-server') {
       const message = parseDhcp(frame);
       if (message && reason === `dhcp-${message.from}`) this.#dhcp(learner, message, frame);

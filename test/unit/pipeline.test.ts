@@ -685,7 +685,7 @@ t.test('what is rejected goes to the controller alone, through a meter', async (
     t.equal(instructions.length, 2);
   }
   const [first] = meterMods('add');
-  t.equal(first?.type, 'unknown');
+  t.match(first, { type: 'meter_mod', command: 'add', bands: [{ type: 'drop' }] });
 });
 
 t.test('what a terminal may learn: its guard tells the controller, and lets nothing more pass', async (t) => {

@@ -38,7 +38,7 @@ export class Connections {
   packetIn(
     kind: Kind,
     match: Match,
-    data: Buffer,
+    data: Uint8Array,
     nowMs: number,
     couldBe: (connection: Connection) => boolean,
   ): Change | undefined {

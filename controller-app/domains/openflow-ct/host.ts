@@ -4,7 +4,7 @@
 import type { Dpid } from '../../../shared/domain/domain.js';
 import type { Connection } from '../../../shared/firewall/connection.js';
 import type { PluginHost } from '../../core/plugin.js';
-import { type Action, type Message, OFPP } from '../../openflow/index.js';
+import { type Action, type MessageBody, OFPP } from '../../openflow/index.js';
 import { flushOf, type Rule } from '../../pipeline/index.js';
 
 export interface Count {
@@ -43,7 +43,7 @@ export function firewallHost(host: PluginHost): FirewallHost {
     flushZone: async (dpid, zone) => {
       const sw = host.switch(dpid);
       if (!sw) throw new Error(`switch ${dpid} is not connected`);
-      const flush: Message = { type: 'ct_flush_zone', zone };
+      const flush: MessageBody = { type: 'ct_flush_zone', zone };
       sw.send(flush);
       // It has no reply of its own.
       await sw.barrier();

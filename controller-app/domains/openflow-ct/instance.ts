@@ -179,7 +179,7 @@ export class Instance {
   }
 
   /** A copy of a packet. */
-  packetIn(kind: Kind, match: Match, data: Buffer): void {
+  packetIn(kind: Kind, match: Match, data: Uint8Array): void {
     if (this.#role === 'retired' || this.#drained) return;
     const now = this.parts.now();
     if (kind === 'rejected') {

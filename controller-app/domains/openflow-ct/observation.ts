@@ -34,7 +34,7 @@ export type Observation = {
 );
 
 /** Nothing when the copy is of no connection: cut too short, or no TCP, UDP or echo. */
-export function observe(kind: Kind, match: Match, data: Buffer): Observation | undefined {
+export function observe(kind: Kind, match: Match, data: Uint8Array): Observation | undefined {
   const side = plain(match.reg0);
   const packet: Packet | undefined = parsePacket(data);
   const { ip, transport } = packet ?? {};

@@ -25,7 +25,7 @@ export class Rejections {
   }
 
   /** Answers a copy of a rejected packet, if that may be answered at all and now. */
-  answer({ reg0 }: Match, data: Buffer, nowMs: number): void {
+  answer({ reg0 }: Match, data: Uint8Array, nowMs: number): void {
     if (reg0 !== SIDE.terminal && reg0 !== SIDE.network) return;
     const frame = rejectionFrame(data);
     if (!frame || !this.#take(nowMs)) return;

@@ -1,32 +1,37 @@
 /**
- * Flows: how they are set (7.3.4.1), told of (7.3.5.2) and how their end is told (7.4.2). Groups (7.3.4.2) as their helpers.
+ * Flows: how they are set (spec 1.3.5, 7.3.4.1), told of (7.3.5.2) and how their end is told (7.4.2).
  */
-import { actions } from './action.js';
-import { OFP_NO_BUFFER, OFPG, OFPP } from './constants.js';
-import { instructions } from './instruction.js';
-import { matchCodec } from './oxm.js';
+
+import { instructions } from '../actions/index.js';
+import { OFP_NO_BUFFER, OFPG, OFPP } from '../constants.js';
+import { matchCodec } from '../match/index.js';
 import {
   type Infer,
   lengthFirst,
-  list,
   names,
+  oneOf,
   optional,
   pad,
-  prefixed,
   type Simplify,
   struct,
   u8,
   u16,
   u32,
   u64,
-} from './wire.js';
+} from '../wire/index.js';
+
+export const flowCommand = oneOf(
+  u8,
+  { add: 0, modify: 1, modify_strict: 2, delete: 3, delete_strict: 4 },
+  'OFPFMFC_BAD_COMMAND',
+);
 
 /** struct ofp_flow_mod. Time-outs in seconds, 0 (absent) for never. A deletion looks at outPort and outGroup; cookieMask filters changes and deletions. */
 export const flowMod = struct({
   cookie: u64,
   cookieMask: optional(u64, 0n),
   table: u8,
-  command: names(u8, { add: 0, modify: 1, modify_strict: 2, delete: 3, delete_strict: 4 }),
+  command: flowCommand,
   idleTimeout: optional(u16, 0),
   hardTimeout: optional(u16, 0),
   priority: u16,
@@ -82,11 +87,19 @@ export const flowFilter = struct({
   match: matchCodec,
 });
 
+/** Why a flow is gone. */
+export const flowRemovedReason = names(u8, {
+  idle_timeout: 0,
+  hard_timeout: 1,
+  delete: 2,
+  group_delete: 3,
+});
+
 /** struct ofp_flow_removed. */
 export const flowRemoved = struct({
   cookie: u64,
   priority: u16,
-  reason: names(u8, { idle_timeout: 0, hard_timeout: 1, delete: 2, group_delete: 3 }),
+  reason: flowRemovedReason,
   tableId: u8,
   durationSec: u32,
   durationNsec: u32,
@@ -95,37 +108,4 @@ export const flowRemoved = struct({
   packetCount: u64,
   byteCount: u64,
   match: matchCodec,
-});
-
-/** struct ofp_bucket. */
-const bucket = lengthFirst(
-  struct({
-    weight: optional(u16, 0),
-    watchPort: optional(u32, OFPP.ANY),
-    watchGroup: optional(u32, OFPG.ANY),
-    _: pad(4),
-    actions,
-  }),
-);
-
-export type Bucket = Infer<typeof bucket>;
-
-/** struct ofp_group_mod. */
-export const groupMod = struct({
-  command: names(u16, { add: 0, modify: 1, delete: 2 }),
-  groupType: names(u8, { all: 0, select: 1, indirect: 2, fast_failover: 3 }),
-  _: pad(1),
-  group: u32,
-  buckets: list(bucket),
-});
-
-export type GroupMod = Simplify<{ readonly type: 'group_mod' } & Infer<typeof groupMod>>;
-
-/** struct ofp_packet_out (7.3.7). */
-export const packetOut = struct({
-  bufferId: optional(u32, OFP_NO_BUFFER),
-  inPort: u32,
-  actions: prefixed(pad(6), actions),
-  /** The frame, unless it is in a buffer. */
-  data: { read: (r) => r.take(r.left), write: (w, data: Uint8Array) => w.put(data) },
 });
