@@ -137,6 +137,11 @@ export class FirewallPlugin implements Plugin {
     this.#setPorts(sw);
   }
 
+  switchDown(dpid: Dpid): void {
+    for (const { terminal } of this.#options.terminals)
+      if (this.registry.attachment(terminal.name)?.dpid === dpid) this.addresses.interrupted(terminal.name);
+  }
+
   portChange(sw: Switch, port: Port, reason: 'added' | 'modified' | 'deleted'): void {
     if (reason === 'deleted' || port.linkDown) this.#portGone(sw.dpid, port.number);
     this.#setPorts(sw);
@@ -226,12 +231,12 @@ export class FirewallPlugin implements Plugin {
     return configured?.learn ?? { ipv4: [], ipv6: [] };
   }
 
-  #fromTerminal(name: string, data: Uint8Array): void {
+  #fromTerminal(name: string, data: Uint8Array): boolean {
     const at = this.registry.attachment(name);
-    if (!at) return;
-    this.host
-      .switch(at.dpid)
-      ?.packetOut({ inPort: at.port, actions: [{ type: 'output', port: OFPP.TABLE }], data });
+    const sw = at && this.host.switch(at.dpid);
+    if (!sw) return false;
+    sw.packetOut({ inPort: at.port, actions: [{ type: 'output', port: OFPP.TABLE }], data });
+    return true;
   }
 
   /** What waited in the controller has been through the terminal's firewall. */
@@ -267,7 +272,7 @@ export class FirewallPlugin implements Plugin {
       cleared.catch((error: unknown) =>
         host.log.warn({ terminal: terminal.name, error }, 'rules not removed'),
       );
-      this.addresses.detached(terminal.name);
+      this.addresses.interrupted(terminal.name);
       this.#options.events.detached(terminal);
     }
   }

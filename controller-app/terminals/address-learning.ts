@@ -48,8 +48,8 @@ export interface AddressOutlet {
   guard(name: string): Promise<void>;
   /** Tells the terminal's firewalls its addresses. Settles when they know. */
   firewall(terminal: Terminal): Promise<void>;
-  /** Into the pipeline, at the terminal's port, as if it had just come from there. */
-  fromTerminal(name: string, frame: Buffer): void;
+  /** Into the pipeline, at the terminal's port, as if it had just come from there. False: it could not be sent. */
+  fromTerminal(name: string, frame: Buffer): boolean;
   /** Out of the terminal's port. */
   toTerminal(name: string, frame: Buffer): void;
   /** How often each of the terminal's learnt addresses was used, by its slot, since its guard was put up. */
@@ -73,7 +73,8 @@ interface Learner {
   readonly settling: Set<string>;
   /** Frames from addresses that are being probed or put in force. */
   early: { readonly source: string; readonly frame: Buffer }[];
-  readonly probes: Map<string, Timer>;
+  /** By address: without a timer while the probe itself waits. */
+  readonly probes: Map<string, { timer?: Timer }>;
   uses: ReadonlyMap<number, number>;
   toldAt: number;
 }
@@ -128,8 +129,8 @@ export class AddressLearning {
     } else if (reason === 'early') this.#early(learner, frame);
   }
 
-  /** The terminal's port is gone: what it was asking is open again. */
-  detached(name: string): void {
+  /** The terminal's port is gone, or its switch: nobody has heard what it was asking, or would hear the answer. */
+  interrupted(name: string): void {
     const learner = this.#byName.get(name);
     if (!learner) return;
     for (const address of [...learner.probes.keys()]) this.#abandon(learner, address);
@@ -152,7 +153,7 @@ export class AddressLearning {
     this.#closed = true;
     this.#useTimer?.close();
     this.#endTimer?.close();
-    for (const { probes } of this.#byName.values()) for (const timer of probes.values()) timer.close();
+    for (const { probes } of this.#byName.values()) for (const { timer } of probes.values()) timer?.close();
   }
 
   #dhcp(learner: Learner, message: DhcpMessage, frame: Buffer): void {
@@ -193,15 +194,21 @@ export class AddressLearning {
       this.#refused(learner, target, WORDS[refusal]);
       return;
     }
+    if (!this.book.tentative(name).includes(target)) {
+      // Its own by now.
+      outlet.fromTerminal(name, frame);
+      return;
+    }
+    const known = learner.probes.get(target);
+    const attempt = known ?? {};
+    learner.probes.set(target, attempt);
     outlet
       .guard(name)
       .then(() => {
-        outlet.fromTerminal(name, frame);
-        if (learner.probes.has(target) || !this.book.tentative(name).includes(target)) return;
-        learner.probes.set(
-          target,
-          clock.after(PROBE_MS, () => this.#confirm(learner, target)),
-        );
+        // Meanwhile somebody else may have been heard to have it, or the terminal may have gone.
+        if (learner.probes.get(target) !== attempt) return;
+        if (!outlet.fromTerminal(name, frame)) this.#abandon(learner, target);
+        else if (!known) attempt.timer = clock.after(PROBE_MS, () => this.#confirm(learner, target));
       })
       .catch((error: unknown) => {
         this.#complain(name, error);
@@ -241,7 +248,7 @@ export class AddressLearning {
   }
 
   #abandon(learner: Learner, address: string): void {
-    learner.probes.get(address)?.close();
+    learner.probes.get(address)?.timer?.close();
     learner.probes.delete(address);
     this.#drop(learner, address);
     if (!this.book.abandon(learner.name, address)) return;

@@ -315,7 +315,7 @@ function learning(t: { teardown(done: () => void): void }) {
   const clock = new ManualClock(1_000_000);
   const diary: string[] = [];
   const held: (() => void)[] = [];
-  const control = { holds: false, failure: undefined as Error | undefined };
+  const control = { holds: false, failure: undefined as Error | undefined, connected: true };
   const taken = (): Promise<void> => {
     if (control.failure) return Promise.reject(control.failure);
     return control.holds ? new Promise((resolve) => held.push(resolve)) : Promise.resolve();
@@ -338,7 +338,10 @@ function learning(t: { teardown(done: () => void): void }) {
         firewall = terminal;
         diary.push('firewall');
       },
-      fromTerminal: (_name, frame) => diary.push(`from ${frame.length}`),
+      fromTerminal: (_name, frame) => {
+        if (control.connected) diary.push(`from ${frame.length}`);
+        return control.connected;
+      },
       toTerminal: (_name, frame) => diary.push(`to ${frame.length}`),
       uses: async () => uses,
       changed: () => {},
@@ -450,6 +453,11 @@ t.test('a probe goes on once its answers are heard; without one the address is t
   t.same(all.book.held('alice').at(-1), { address: V6_DATA, origin: 'slaac' });
   await send('early', early());
   t.equal(diary.at(-1), `from ${early().length}`, 'so does what was under way');
+  await send('probe', probe);
+  t.equal(diary.at(-1), `from ${probe.length}`, 'it may ask about its own');
+  clock.advance(2 * PROBE_MS);
+  await settled();
+  t.ok(firewall().ipv6.includes(V6_DATA));
 });
 
 t.test('somebody has the address: it is not learnt, and what was sent from it is gone', async (t) => {
@@ -487,7 +495,7 @@ t.test('somebody has the address: it is not learnt, and what was sent from it is
 t.test('a terminal that goes away while it asks has not asked', async (t) => {
   const { send, clock, firewall, settled, all } = learning(t);
   await send('probe', probeFrame(alice.mac, V6_DATA));
-  all.detached('alice');
+  all.interrupted('alice');
   clock.advance(PROBE_MS);
   await settled();
   t.ok(isSameTerminal(firewall(), alice));
@@ -495,6 +503,31 @@ t.test('a terminal that goes away while it asks has not asked', async (t) => {
   clock.advance(PROBE_MS);
   await settled();
   t.ok(firewall().ipv6.includes(V6_DATA), 'it may ask again');
+});
+
+t.test('an address is not learnt from a question that nobody can have heard', async (t) => {
+  const { send, clock, firewall, settled, all, control, release, diary } = learning(t);
+  control.holds = true;
+  await send('probe', probeFrame(alice.mac, V6_DATA));
+  all.interrupted('alice');
+  await release();
+  clock.advance(2 * PROBE_MS);
+  await release();
+  t.ok(isSameTerminal(firewall(), alice), 'it went away while the question waited');
+  t.notOk(diary.some((line) => line.startsWith('from')));
+  control.holds = false;
+  control.connected = false;
+  await send('probe', probeFrame(alice.mac, V6_DATA));
+  clock.advance(2 * PROBE_MS);
+  await settled();
+  t.ok(isSameTerminal(firewall(), alice), 'its switch is away');
+  t.same(all.book.tentative('alice'), []);
+  control.connected = true;
+  await send('probe', probeFrame(alice.mac, V6_DATA));
+  await send('probe', probeFrame(alice.mac, V6_DATA));
+  clock.advance(PROBE_MS);
+  await settled();
+  t.ok(firewall().ipv6.includes(V6_DATA), 'control: asked, and once more');
 });
 
 t.test('frames that wait for an address are bounded', async (t) => {
