@@ -1,11 +1,4 @@
-/**
- * Compartments that are Docker containers: no network of Docker's, nothing writable, no right but that to configure
- * their own network.
- */
-import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { access, rm, writeFile } from 'node:fs/promises';
-import { setTimeout as delay } from 'node:timers/promises';
 import Docker from 'dockerode';
 import { DomainError, type InstanceId } from '../../../shared/domain/domain.js';
 import { DEFAULT_IDLE_TIMES } from '../../../shared/firewall/timeouts.js';
@@ -14,6 +7,7 @@ import type { Log } from '../../../shared/runtime/log.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
 import { Unfinished } from '../../unfinished.js';
 import type { Compartment, InstanceRuntime } from '../runtime.js';
+import { DockerCompartment, exists, FILES } from './docker-compartment.js';
 import { isNotFound, provideImage, statusOf } from './image.js';
 
 export interface DockerRuntimeOptions {
@@ -37,14 +31,10 @@ const LABEL = {
 } as const;
 const MEMORY_BYTES = 64 * 2 ** 20;
 const PROCESSES = 64;
-/** The only place where something can be written: what programs can't take from standard input. */
-const FILES = '/run';
 const FILES_BYTES = 32 * 2 ** 20;
 const DOCKER_TIMEOUT_MS = 20_000;
 /** A request that Docker had when it hung is carried out this soon after it answers again, or never. */
 const LATE_MS = 5000;
-
-const WAIT_AGAIN_MS = 1000;
 
 /** Kernel modules that are not loaded on demand, each with a file that shows that it is there. */
 const MODULES = [
@@ -222,76 +212,6 @@ export class DockerRuntime implements InstanceRuntime {
   }
 }
 
-class DockerCompartment implements Compartment {
-  readonly ended: Promise<void>;
-  #closing: Promise<void> | undefined;
-
-  constructor(
-    private readonly remove: () => Promise<void>,
-    waiting: Docker.Container,
-    readonly pid: number,
-  ) {
-    this.ended = this.#untilEnded(waiting);
-  }
-
-  /** Docker keeps the request open until the container has ended. When Docker itself goes away, containers may live on. */
-  async #untilEnded(waiting: Docker.Container): Promise<void> {
-    while (this.#closing === undefined) {
-      try {
-        await waiting.wait();
-        return;
-      } catch (error) {
-        if (isNotFound(error) || !(await exists(`/proc/${this.pid}`))) return;
-        await delay(WAIT_AGAIN_MS, undefined, { ref: false });
-      }
-    }
-  }
-
-  /** nsenter takes 3 ms where `docker exec` takes 50. */
-  run: Compartment['run'] = (file, args, options) => run('nsenter', this.#inside(file, args), options);
-
-  /** Through the first process's root directory, which shows its mounts. */
-  async withFile<T>(text: string, act: (path: string) => Promise<T>): Promise<T> {
-    const inside = `${FILES}/${randomUUID()}`;
-    const outside = `/proc/${this.pid}/root${inside}`;
-    try {
-      await writeFile(outside, text, { mode: 0o600 }).catch((cause: unknown) => {
-        throw new DomainError(
-          'refused',
-          `${text.length} bytes could not be handed to a program in the firewall's container: ${messageOf(cause)}; look what fills its ${FILES}`,
-          { cause },
-        );
-      });
-      return await act(inside);
-    } finally {
-      await rm(outside, { force: true });
-    }
-  }
-
-  /** It dies with the agent, however that ends: a process left in the namespace would keep it from going. */
-  start: Compartment['start'] = (file, args) => {
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'nsenter', ...this.#inside(file, args)], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    if (child.stdout !== undefined) return child;
-    // Node gives a program no pipes when it has no descriptors for them, and tells of it later.
-    child.on('error', () => {});
-    throw new DomainError('refused', `${file} could not be started${MORE_DESCRIPTORS}`);
-  };
-
-  close(): Promise<void> {
-    this.#closing ??= this.remove().catch((error: unknown) => {
-      this.#closing = undefined;
-      throw error;
-    });
-    return this.#closing;
-  }
-
-  #inside(file: string, args: readonly string[]): string[] {
-    return ['--target', `${this.pid}`, '--net', '--mount', '--', file, ...args];
-  }
-}
-
 async function removeContainer(container: Docker.Container): Promise<void> {
   try {
     await container.remove({ force: true, v: true });
@@ -315,11 +235,4 @@ async function loadModules(): Promise<void> {
       { cause },
     );
   }
-}
-
-function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
