@@ -9,6 +9,7 @@ import { Lifetime } from '../shared/runtime/lifetime.js';
 import type { Log } from '../shared/runtime/log.js';
 import { messageOf } from '../shared/runtime/message-of.js';
 import { projectVersion } from '../shared/runtime/project-root.js';
+import { QuietLog } from '../shared/runtime/quiet-log.js';
 import type { ControllerConfig } from './config.js';
 import { Core } from './core/host.js';
 import { InstanceNumbers } from './core/instance-numbers.js';
@@ -23,7 +24,7 @@ import { Placement } from './placement.js';
 import { loadPlugins } from './plugins.js';
 import { Service } from './service.js';
 import { Topology } from './steering/topology.js';
-import { OpenFlowListener, refusalLog } from './switch/index.js';
+import { logRefusal, OpenFlowListener } from './switch/index.js';
 import { TransferCounts } from './transfers.js';
 
 export interface Controller {
@@ -189,8 +190,8 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       accepts: (dpid) => topology.switches.includes(dpid),
     }),
   );
-  const refusals = lifetime.own('refusals', refusalLog(log, clock));
-  listener.on('refused', (error, peer) => refusals.note(error, peer));
+  const quiet = lifetime.own('quiet log', new QuietLog(log, clock));
+  listener.on('refused', (error, peer) => logRefusal(quiet, error, peer));
   listener.on('switch', (sw) => {
     // The core has said why, and hung up, when that fails.
     core.adopt(sw).then(

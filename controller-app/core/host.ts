@@ -6,7 +6,7 @@ import type { Dpid } from '../../shared/domain/domain.js';
 import { type Clock, realClock } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
-import { Seldom } from '../../shared/runtime/seldom.js';
+import { type Level, QuietLog } from '../../shared/runtime/quiet-log.js';
 import type { Flow, FlowRemovedMessage, PacketInMessage } from '../openflow/index.js';
 import type { Switch } from '../switch/index.js';
 import { cookieClass, readCookie } from './cookies.js';
@@ -19,21 +19,13 @@ import { SwitchRules } from './switch-rules.js';
  * be lost, rules may not.
  */
 const MAX_CHANGES_FOR_PACKETS = 1_024;
-
-/** Notes of one kind about one switch that are written before they are only counted for a while. */
-const NOTES_AT_ONCE = 10;
+/** Lines of one kind about one switch, before they are only counted for a while. */
+const LINES_AT_ONCE = 10;
 
 interface SwitchState {
   readonly rules: SwitchRules;
   /** Connected, with its pipeline in place. */
   live: Switch | undefined;
-}
-
-/** For the log. */
-interface Note {
-  readonly level: 'info' | 'warn' | 'error';
-  readonly context: Readonly<Record<string, unknown>>;
-  readonly words: string;
 }
 
 interface Owned {
@@ -46,17 +38,13 @@ export class Core {
   readonly #tables: readonly { name: string; stage: Stage; plugin: Owned }[];
   readonly #switches = new Map<Dpid, SwitchState>();
   readonly #log: Log;
-  readonly #notes: Seldom<Note>;
+  readonly #quiet: QuietLog;
   #closed = false;
 
   /** Throws when two plugins or two tables have the same name. */
   constructor(plugins: readonly Plugin[], log: Log, clock: Clock = realClock) {
     this.#log = log;
-    this.#notes = new Seldom({
-      clock,
-      burst: NOTES_AT_ONCE,
-      say: ({ level, context, words }, more) => log[level](more > 0 ? { ...context, more } : context, words),
-    });
+    this.#quiet = new QuietLog(log, clock);
     this.#plugins = plugins.map((plugin, index) => ({ plugin, number: index + 1 }));
     const names = plugins.flatMap((plugin) => [
       plugin.name,
@@ -133,7 +121,7 @@ export class Core {
     if (this.#closed) return;
     this.#closed = true;
     for (const { plugin } of [...this.#plugins].reverse()) await plugin.close?.();
-    this.#notes.close();
+    this.#quiet.close();
   }
 
   #state(dpid: Dpid): SwitchState {
@@ -146,8 +134,8 @@ export class Core {
   }
 
   /** Into the log, but a switch that makes the same thing happen again and again does not fill it. */
-  #say(level: Note['level'], context: Note['context'], words: string): void {
-    this.#notes.note(`${words} ${context.dpid ?? context.plugin}`, { level, context, words });
+  #say(level: Level, fields: Readonly<Record<string, unknown>>, words: string): void {
+    this.#quiet.say(`${words} ${fields.dpid ?? fields.plugin}`, level, fields, words, LINES_AT_ONCE);
   }
 
   /** A plugin that fails on an event harms nobody else. */

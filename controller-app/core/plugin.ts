@@ -27,6 +27,7 @@ export interface Rule {
   readonly instructions: Flow['instructions'];
   /** The plugin's own 32 bits of the cookie: what packet-ins and flow statistics are told apart by. Default 0. */
   readonly cookie?: number;
+  /** Seconds. A rule whose time is over is stated no more, and the plugin's `flowRemoved` is told; stated again, it begins again. */
   readonly idleTimeout?: number;
   readonly hardTimeout?: number;
 }
@@ -46,7 +47,8 @@ export interface PluginHost {
   /**
    * States the rules of one group (a name of the plugin's own) on a switch, replacing what the group had. The difference goes out as one
    * atomic bundle; the promise settles when the switch has confirmed it. For a switch that is not connected the rules
-   * are remembered and go out when it comes. Fails with the switch's error; then the switch has none of the change.
+   * are remembered and go out when it comes. Fails with the switch's error; then the switch has none of the change. Changes that come while another is
+   * under way go together; when too many wait, more fail with CoreError `busy`.
    */
   setRules(dpid: Dpid, group: string, rules: readonly Rule[]): Promise<void>;
   /** Like `setRules` for several groups of one switch, in one bundle. An empty list removes a group. */
@@ -78,8 +80,9 @@ export interface Plugin {
   start(host: PluginHost): void | Promise<void>;
   /** A switch is connected and known to the core. State the rules it must have; they go out with those of the other plugins, in one bundle. */
   switchUp?(sw: Switch): void;
+  /** A switch of which `switchUp` was told is gone, whether its pipeline had been in place or not. */
   switchDown?(dpid: Dpid): void;
-  /** A packet that a rule of this plugin sent to the controller. */
+  /** A packet that a rule of this plugin sent to the controller. None come while very many changes of the plugin wait for that switch. */
   packetIn?(event: PacketIn): void;
   portChange?(sw: Switch, port: Port, reason: 'added' | 'modified' | 'deleted'): void;
   flowRemoved?(sw: Switch, message: FlowRemovedMessage): void;

@@ -10,7 +10,7 @@ export {
 } from './errors.js';
 export { type ListenerEvents, type ListenerOptions, OpenFlowListener } from './listener.js';
 export type { SwitchOptions } from './options.js';
-export { type RefusalLog, refusalLog } from './refusal-log.js';
+export { logRefusal } from './refusal-log.js';
 export {
   type FlowFilter,
   type Port,
