@@ -59,3 +59,17 @@ export const CT_STATE = { new: 1, est: 2, rel: 4, rpl: 8, inv: 16, trk: 32, snat
 export const TCP_FLAGS = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16, urg: 32 } as const;
 /** Bits of nw_frag: a fragment; not the first one. */
 export const NW_FRAG = { any: 1, later: 2 } as const;
+
+/** Bits of ipv6_exthdr (7.2.3.8): which extension headers there are. */
+export const OFPIEH = {
+  NONEXT: 1,
+  ESP: 2,
+  AUTH: 4,
+  DEST: 8,
+  FRAG: 16,
+  ROUTER: 32,
+  HOP: 64,
+  /** Some header more than once, or not in the preferred order. */
+  UNREP: 128,
+  UNSEQ: 256,
+} as const;

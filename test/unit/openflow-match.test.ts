@@ -7,6 +7,8 @@ import t from 'tap';
 import {
   type Codec,
   canonicalMatch,
+  decode,
+  encode,
   FIELD_NAMES,
   type FieldName,
   fieldNamed,
@@ -148,7 +150,6 @@ t.test('what a match must not be is the error that the protocol has for it', asy
     ['a field longer than the match', '80000004 0000', 'OFPBMC_BAD_LEN'],
     ['an eth_type of 4 bytes', '80000a04 08000000', 'OFPBMC_BAD_LEN'],
     ['a masked field with one half', '00010104 00000001', 'OFPBMC_BAD_LEN'],
-    ['an option of no bytes', '00015000', 'OFPBMC_BAD_LEN'],
     ['an option of 125 bytes', `0001507d ${'00'.repeat(125)}`, 'OFPBMC_BAD_LEN'],
     ['a masked option of 3 bytes', '00015103 000000', 'OFPBMC_BAD_LEN'],
     ['an experimenter that ends', 'ffff0202 4f4e', 'OFPBMC_BAD_LEN'],
@@ -190,6 +191,18 @@ t.test('what a match must not be is the error that the protocol has for it', asy
   control('0001d308 00000020 00000030 0001f004 0a000001');
 });
 
+t.test('what a switch says of packets and rules need not say what a rule must', async (t) => {
+  const fields =
+    '00010029 80001c02 0050 80000a02 0800 80000108 00000001 0000ffff 0001f004 0a000001 80000e01 03 00000000000000';
+  const packetIn = hex(`040a0000 00000000 ffffffff 0000 01 05 0000000000000000 ${fields} 0000`);
+  const flowMod = hex(`040e0000 00000000 ${'00'.repeat(40)} ${fields}`);
+  for (const bytes of [packetIn, flowMod]) bytes[3] = bytes.length;
+  const told = decode(packetIn);
+  t.match(told, { match: { tcp_dst: 80, eth_type: 0x0800, ct_nw_src: '10.0.0.1', vlan_pcp: 3 } });
+  t.equal(toHex(encode(told)), toHex(packetIn), 'nor in its order');
+  t.throws(() => decode(flowMod), { code: 'OFPBMC_BAD_PREREQ' }, 'the control: the same in a rule');
+});
+
 t.test('values that do not fit are refused, not cut', async (t) => {
   const bad: [value: object, what: RegExp][] = [
     [{ eth_type: 0x10000 }, /eth_type/],
@@ -211,7 +224,6 @@ t.test('values that do not fit are refused, not cut', async (t) => {
     [{ eth_type: 0x86dd, ipv6_src: 'fd00::1::2' }, /ipv6_src/],
     [{ reg0: masked(2, 1) }, /reg0: 2 has bits outside of its mask 1/],
     [{ reg0: { mask: 1 } }, /reg0/],
-    [{ tun_metadata0: '' }, /tun_metadata0/],
     [{ tun_metadata0: '123' }, /tun_metadata0/],
     [{ tun_metadata0: '00'.repeat(125) }, /tun_metadata0/],
     [{ tun_metadata0: 12 }, /tun_metadata0/],
@@ -271,6 +283,8 @@ t.test('a match has one key, whatever its spelling', async (t) => {
     [{ vlan_tci: 0x30c9 }, { vlan_vid: 0x10c9 }],
     [{ tun_metadata0: '0f0f' }, { tun_metadata0: masked('0f', '0f') }],
     [{ tun_metadata0: '00' }, { tun_metadata0: '0000' }],
+    [{ tun_metadata0: masked('00', '00') }, {}],
+    [{ tun_metadata0: masked('', '') }, { tun_metadata0: '' }],
     [{}, { unknown: [{ class: 2, field: 1, masked: false, body: hex('') }] }],
   ];
   for (const [a, b] of others) t.not(matchKey(a), matchKey(b), `the control: ${order(a)}, ${order(b)}`);

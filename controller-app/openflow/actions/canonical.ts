@@ -205,9 +205,22 @@ const ORDER: readonly Instruction['type'][] = [
   'goto_table',
 ];
 
+/** Nicira's action for metadata is the instruction, which a list of actions may end with. */
+function withMetadata(list: readonly Instruction[]): readonly Instruction[] {
+  const applied = list.find((one) => one.type === 'apply_actions');
+  const last = applied?.actions.at(-1);
+  if (last?.type !== 'nx_write_metadata' || list.some(({ type }) => type === 'write_metadata')) return list;
+  const { metadata, mask } = last;
+  return [
+    ...list.filter((one) => one !== applied),
+    { type: 'apply_actions', actions: applied?.actions.slice(0, -1) ?? [] },
+    { type: 'write_metadata', metadata, mask },
+  ];
+}
+
 /** The same instructions in one form: no empty lists of actions, in the order in which a switch acts on them. */
 export function canonicalInstructions(list: readonly Instruction[]): Instruction[] {
-  return list
+  return withMetadata(list)
     .map((one): Instruction => {
       if (one.type === 'write_metadata') return { ...one, metadata: one.metadata & one.mask };
       return one.type === 'apply_actions' || one.type === 'write_actions'

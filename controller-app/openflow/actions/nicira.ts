@@ -1,6 +1,6 @@
 /**
- * Nicira's actions of plain layout (nicira-ext.h and ofp-actions.c of Open vSwitch 3.1). Those with names in nx_ are of the time of OpenFlow 1.0:
- * Open vSwitch refuses them on 1.3, which has its own.
+ * Nicira's actions of plain layout (nicira-ext.h and ofp-actions.c of Open vSwitch 3.1). Those with names in nx_ are of the time of OpenFlow 1.0
+ * and have others in their place since; Open vSwitch takes only nx_write_metadata on 1.3.
  */
 import { OFPP } from '../constants.js';
 import { NICIRA } from '../error-codes.js';

@@ -4,6 +4,7 @@
  */
 import { instructions } from '../actions/index.js';
 import { OFP_NO_BUFFER, OFPP } from '../constants.js';
+import { toldOxms } from '../match/index.js';
 import { flowCommand, flowRemovedReason } from '../messages/flow.js';
 import { port16 } from '../port-number.js';
 import { optional, pad, struct, u8, u16, u32, u64 } from '../wire/index.js';
@@ -41,6 +42,7 @@ export const nxFlowRemoved = aroundNxMatch(
   }),
   struct({ packetCount: u64, byteCount: u64 }),
   nothing,
+  toldOxms,
 );
 
 /** NXT_FLOW_MOD_TABLE_ID: whether flow mods of OpenFlow 1.0 name tables. */

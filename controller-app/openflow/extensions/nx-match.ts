@@ -4,7 +4,7 @@
  *   head | length of the match u16 | middle | match | zeros up to a multiple of 8 bytes | tail
  */
 import { type Match, oxms } from '../match/index.js';
-import { type Simplify, type Struct, struct } from '../wire/index.js';
+import { type Codec, type Simplify, type Struct, struct } from '../wire/index.js';
 
 export const nothing = struct({});
 
@@ -12,6 +12,7 @@ export function aroundNxMatch<H extends object, M extends object, T extends obje
   head: Struct<H>,
   middle: Struct<M>,
   tail: Struct<T>,
+  fields: Codec<Match> = oxms,
 ): Struct<Simplify<H & M & { readonly match: Match } & T>> {
   type Value = Simplify<H & M & { readonly match: Match } & T>;
   const codec: Struct<Value> = {
@@ -19,7 +20,7 @@ export function aroundNxMatch<H extends object, M extends object, T extends obje
       head.readInto(r, target);
       const length = r.u16();
       middle.readInto(r, target);
-      target.match = r.within(length, oxms.read, 'OFPBMC_BAD_LEN');
+      target.match = r.within(length, fields.read, 'OFPBMC_BAD_LEN');
       r.skip(-length & 7);
       tail.readInto(r, target);
     },
@@ -33,7 +34,7 @@ export function aroundNxMatch<H extends object, M extends object, T extends obje
       const at = w.lengthLater();
       middle.write(w, value);
       const start = w.length;
-      oxms.write(w, value.match);
+      fields.write(w, value.match);
       w.setLength(at, w.length - start);
       w.align8(start);
       tail.write(w, value);

@@ -2,7 +2,7 @@
  * Nicira's messages about packets (Open vSwitch, nicira-ext.h): packet-ins made of properties, which can be resumed, and older ones.
  */
 
-import { oxms } from '../match/index.js';
+import { toldOxms } from '../match/index.js';
 import { packetInReason } from '../messages/packet.js';
 import {
   names,
@@ -31,7 +31,7 @@ const PROPERTIES = {
   cookie: [4, padBefore(4, u64)],
   reason: [5, packetInReason],
   /** Where the packet was, as the match of an ordinary packet-in. */
-  metadata: [6, oxms],
+  metadata: [6, toldOxms],
   /** Of the action controller2. */
   userdata: [7, rest],
   /** Open vSwitch's own: what it must get back to go on where it paused. */
@@ -50,6 +50,7 @@ export const nxPacketIn = aroundNxMatch(
   struct({ bufferId: u32, totalLen: u16, reason: packetInReason, tableId: u8, cookie: u64 }),
   struct({ _: pad(6) }),
   struct({ _: pad(2), data: rest }),
+  toldOxms,
 );
 
 /** NXT_SET_PACKET_IN_FORMAT. */

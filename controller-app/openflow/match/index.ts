@@ -12,4 +12,4 @@ export {
   type UnknownField,
 } from './fields.js';
 export { matchKey } from './key.js';
-export { matchCodec, oxms } from './oxm.js';
+export { matchCodec, oxms, toldMatch, toldOxms } from './oxm.js';

@@ -46,14 +46,17 @@ function keyOf({ kind, canonical }: NamedField, given: unknown): string | undefi
   w.reset();
   kind.write(w, isMasked(given) ? given.value : given);
   const size = w.length;
+  let masked = isMasked(given);
   if (isMasked(given)) {
     kind.write(w, given.mask);
     const covered = coverage(w.bytes, size, size, kind);
-    if (covered === 'none') return undefined;
-    if (covered === 'all') w.length = size;
+    // An option of a tunnel of which no bit matters must be there all the same.
+    if (covered === 'none' && !kind.varies) return undefined;
+    masked = covered !== 'all';
+    if (!masked) w.length = size;
     else clearAbove(w.bytes, size, kind);
   }
-  return String.fromCharCode(2 * order + (w.length > size ? 1 : 0), w.length) + written();
+  return String.fromCharCode(2 * order + (masked ? 1 : 0), w.length) + written();
 }
 
 function written(): string {

@@ -63,8 +63,8 @@ const hex: Kind<string> = {
     return text;
   },
   write: (w, value) => {
-    if (typeof value !== 'string' || !/^([0-9a-f]{2}){1,124}$/i.test(value))
-      throw new OpenFlowEncodeError('bad-value', `"${value}" is not 1 to 124 bytes in hexadecimal`);
+    if (typeof value !== 'string' || !/^([0-9a-f]{2}){0,124}$/i.test(value))
+      throw new OpenFlowEncodeError('bad-value', `"${value}" is not at most 124 bytes in hexadecimal`);
     for (let i = 0; i < value.length; i += 2) w.u8(Number.parseInt(value.slice(i, i + 2), 16));
   },
 };

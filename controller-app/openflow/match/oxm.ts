@@ -26,21 +26,22 @@ interface Place {
   readonly length: ErrorCode;
   readonly value: ErrorCode;
   readonly wildcards: ErrorCode;
-  /** In a match; elsewhere any bits of any field can be meant, and no field needs another. */
-  readonly matched: boolean;
+  /** What a switch is asked to match; otherwise any bits of any field can be meant, and no field needs another. */
+  readonly asked: boolean;
 }
 
-const IN_MATCH: Place = {
+const ASKED: Place = {
   length: 'OFPBMC_BAD_LEN',
   value: 'OFPBMC_BAD_VALUE',
   wildcards: 'OFPBMC_BAD_WILDCARDS',
-  matched: true,
+  asked: true,
 };
+const TOLD: Place = { ...ASKED, asked: false };
 const IN_ACTION: Place = {
   length: 'OFPBAC_BAD_SET_LEN',
   value: 'OFPBAC_BAD_SET_ARGUMENT',
   wildcards: 'OFPBAC_BAD_SET_ARGUMENT',
-  matched: false,
+  asked: false,
 };
 
 type Target = Record<string, unknown>;
@@ -108,7 +109,7 @@ function readTlv(r: Reader, target: Target, place: Place): FieldName | undefined
       if (named) {
         if (named.name in target || named.twins.some((twin) => twin in target))
           r.fail('OFPBMC_DUP_FIELD', `${named.name} twice in one match`, start);
-        if (place.matched && named.needs && !need(named.needs).met(target))
+        if (place.asked && named.needs && !need(named.needs).met(target))
           r.fail('OFPBMC_BAD_PREREQ', `${named.name} without ${need(named.needs).says} before it`, start);
         target[named.name] = readValue(r, named, masked, place);
         return named.name;
@@ -134,14 +135,14 @@ function readValue(r: Reader, field: NamedField, masked: boolean, place: Place):
   const copies = masked ? 2 : 1;
   const size = kind.varies ? Math.trunc(r.left / copies) : kind.bytes;
   const at = r.pos;
-  if (r.left !== size * copies || size === 0 || size > kind.bytes)
+  if (r.left !== size * copies || size > kind.bytes)
     r.fail(place.length, `${name}${masked ? ' with a mask' : ''} of ${r.left} bytes`);
   if (tooLarge(r.bytes, at, size, kind)) r.fail(place.value, `${name} has ${kind.bits} bits`);
   const value = kind.read(r, size);
   if (!masked) return value;
   const outside = outsideMask(r.bytes, at, size);
   if (outside >= 0) r.fail(place.wildcards, `${name} has bits outside of its mask`, outside);
-  if (place.matched && field.exact && coverage(r.bytes, r.pos, size, kind) === 'some')
+  if (place.asked && field.exact && coverage(r.bytes, r.pos, size, kind) === 'some')
     r.fail('OFPBMC_BAD_MASK', `${name} with a mask: it can be matched as a whole only`);
   return { value, mask: kind.read(r, size) };
 }
@@ -162,7 +163,7 @@ function setLength(w: Writer, start: number): void {
   w.bytes[start - 1] = length;
 }
 
-function writeNamed(w: Writer, field: NamedField, given: unknown, { matched }: Place): void {
+function writeNamed(w: Writer, field: NamedField, given: unknown, { asked }: Place): void {
   const { kind } = field;
   const start = writeHeader(w, field.class, field.field, isMasked(given), field.experimenter);
   const at = w.length;
@@ -179,7 +180,7 @@ function writeNamed(w: Writer, field: NamedField, given: unknown, { matched }: P
         'bad-value',
         `${String(given.value)} has bits outside of its mask ${String(given.mask)}`,
       );
-    if (matched && field.exact && coverage(w.bytes, at + size, size, kind) === 'some')
+    if (asked && field.exact && coverage(w.bytes, at + size, size, kind) === 'some')
       throw new OpenFlowEncodeError('bad-value', 'it can be matched as a whole only');
   }
   setLength(w, start);
@@ -211,11 +212,11 @@ function unknownOf(match: Match): readonly UnknownField[] {
   return unknown;
 }
 
-function readAll(r: Reader): Match {
+function readAll(r: Reader, place: Place): Match {
   const match: Target = {};
   let placed = 0;
   while (r.left > 0) {
-    const name = readTlv(r, match, IN_MATCH);
+    const name = readTlv(r, match, place);
     const unknown = match.unknown;
     if (!name || !Array.isArray(unknown)) continue;
     for (; placed < unknown.length; placed++) unknown[placed] = { ...unknown[placed], before: name };
@@ -223,35 +224,48 @@ function readAll(r: Reader): Match {
   return match as Match;
 }
 
-/** The fields alone, without ofp_match's header and padding. */
-export const oxms: Codec<Match> = {
-  read: (r) => r.within(r.left, readAll, IN_MATCH.length),
+function writeAll(w: Writer, match: Match, place: Place): void {
+  const unknown = unknownOf(match);
+  const written: Target = {};
+  /** First of all what the field needs and is not written yet. */
+  const prepare = (name: string, field: NamedField): void => {
+    const needs = field.needs && need(field.needs);
+    if (!needs) return;
+    for (const first of needs.fields) {
+      const before = match[first as FieldName];
+      if (before !== undefined && !needs.met(written)) write(first, before);
+    }
+    if (!needs.met(written)) throw new OpenFlowEncodeError('bad-value', `${name} needs ${needs.says}`);
+  };
+  const write = (name: string, value: unknown): void => {
+    if (Object.hasOwn(written, name)) return;
+    const field = fieldNamed(name);
+    if (field && place.asked) prepare(name, field);
+    const twin = field?.twins.find((other) => Object.hasOwn(written, other));
+    if (twin) throw new OpenFlowEncodeError('bad-value', `${name} and ${twin} are the same field`);
+    for (const other of unknown) if (other.before === name) writeUnknown(w, other);
+    writeField(w, name, value, place);
+    written[name] = value;
+  };
+  for (const [name, value] of Object.entries(match))
+    if (value !== undefined && name !== 'unknown') write(name, value);
+  for (const other of unknown)
+    if (other.before === undefined || !Object.hasOwn(written, other.before)) writeUnknown(w, other);
+}
 
-  write: (w, match) => {
-    const unknown = unknownOf(match);
-    const written: Target = {};
-    const write = (name: string, value: unknown): void => {
-      if (Object.hasOwn(written, name)) return;
-      const field = fieldNamed(name);
-      const needs = field?.needs && need(field.needs);
-      for (const first of needs?.fields ?? []) {
-        const before = match[first as FieldName];
-        if (before !== undefined && !needs?.met(written)) write(first, before);
-      }
-      if (needs && !needs.met(written))
-        throw new OpenFlowEncodeError('bad-value', `${name} needs ${needs.says}`);
-      const twin = field?.twins.find((other) => Object.hasOwn(written, other));
-      if (twin) throw new OpenFlowEncodeError('bad-value', `${name} and ${twin} are the same field`);
-      for (const other of unknown) if (other.before === name) writeUnknown(w, other);
-      writeField(w, name, value, IN_MATCH);
-      written[name] = value;
-    };
-    for (const [name, value] of Object.entries(match))
-      if (value !== undefined && name !== 'unknown') write(name, value);
-    for (const other of unknown)
-      if (other.before === undefined || !Object.hasOwn(written, other.before)) writeUnknown(w, other);
-  },
-};
+const fieldsAt = (place: Place): Codec<Match> => ({
+  read: (r) => r.within(r.left, () => readAll(r, place), place.length),
+  write: (w, match) => writeAll(w, match, place),
+});
+
+/** The fields alone, without ofp_match's header and padding. */
+export const oxms = fieldsAt(ASKED);
+
+/**
+ * Fields in what a switch says of packets and rules. It knows what it means: a field need not have what it would need in a rule, and
+ * Open vSwitch does not look for that either.
+ */
+export const toldOxms = fieldsAt(TOLD);
 
 /** What an action sets: one field, which needs no other. */
 export const oneField: Codec<Match> = {
@@ -277,7 +291,7 @@ export const oneField: Codec<Match> = {
 const OFPMT_OXM = 1;
 
 /** struct ofp_match (7.2.3.1): its length counts header and fields, and not the padding to 8 bytes. */
-export const matchCodec: Codec<Match> = {
+const matchOf = (fields: Codec<Match>): Codec<Match> => ({
   read: (r) => {
     const start = r.pos;
     const type = r.u16();
@@ -285,7 +299,7 @@ export const matchCodec: Codec<Match> = {
       r.fail('OFPBMC_BAD_TYPE', `a match of type ${type}: OpenFlow 1.3 has OXM only`, start);
     const length = r.u16();
     if (length < 4) r.fail('OFPBMC_BAD_LEN', `a match of ${length} bytes`, start);
-    const match = r.within(length - 4, oxms.read, 'OFPBMC_BAD_LEN');
+    const match = r.within(length - 4, fields.read, 'OFPBMC_BAD_LEN');
     r.skip(-length & 7);
     return match;
   },
@@ -293,8 +307,14 @@ export const matchCodec: Codec<Match> = {
     const start = w.length;
     w.u16(OFPMT_OXM);
     const at = w.lengthLater();
-    oxms.write(w, match);
+    fields.write(w, match);
     w.setLength(at, w.length - start);
     w.align8(start);
   },
-};
+});
+
+/** What a controller asks a switch to match. */
+export const matchCodec = matchOf(oxms);
+
+/** What a switch says of a packet or of a rule. */
+export const toldMatch = matchOf(toldOxms);

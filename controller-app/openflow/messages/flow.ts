@@ -4,7 +4,7 @@
 
 import { instructions } from '../actions/index.js';
 import { OFP_NO_BUFFER, OFPG, OFPP } from '../constants.js';
-import { matchCodec } from '../match/index.js';
+import { matchCodec, toldMatch } from '../match/index.js';
 import {
   type Infer,
   lengthFirst,
@@ -67,7 +67,7 @@ export const flowStats = lengthFirst(
     cookie: u64,
     packetCount: u64,
     byteCount: u64,
-    match: matchCodec,
+    match: toldMatch,
     instructions,
   }),
 );
@@ -107,5 +107,5 @@ export const flowRemoved = struct({
   hardTimeout: u16,
   packetCount: u64,
   byteCount: u64,
-  match: matchCodec,
+  match: toldMatch,
 });

@@ -3,7 +3,7 @@
  */
 import { actions } from '../actions/index.js';
 import { OFP_NO_BUFFER } from '../constants.js';
-import { matchCodec } from '../match/index.js';
+import { toldMatch } from '../match/index.js';
 import { names, optional, pad, prefixed, rest, struct, u8, u16, u32, u64 } from '../wire/index.js';
 
 /** Why a packet comes to the controller. */
@@ -18,7 +18,7 @@ export const packetIn = struct({
   tableId: u8,
   cookie: u64,
   /** Where the packet was: port, metadata, registers. */
-  match: matchCodec,
+  match: toldMatch,
   _: pad(2),
   data: rest,
 });
