@@ -436,7 +436,11 @@ t.test('bundle: refused as a whole, refused at its opening, and cut off', async 
 
 t.test('bundle: a change that cannot be written down is named, and the bundle discarded', async (t) => {
   const { sw, peer } = await connected(t);
-  const bundle = sw.bundle([flow(1), { ...flow(2), match: { eth_type: 0x0800, ipv4_src: 'nowhere' } }, flow(3)]);
+  const bundle = sw.bundle([
+    flow(1),
+    { ...flow(2), match: { eth_type: 0x0800, ipv4_src: 'nowhere' } },
+    flow(3),
+  ]);
   bundle.catch(() => {});
   const open = await peer.hear('bundle_control');
   peer.say({ ...open.message, control: 'open_reply' }, open.xid);
@@ -502,7 +506,9 @@ t.test('a broken protocol ends the connection with words', async (t) => {
   const { sw, peer } = await connected(t);
   const closed = once(sw, 'close');
   peer.socket.write(Buffer.from('040a000c00000000ffffffff', 'hex'));
-  t.match(await closed, [{ code: 'protocol', cause: { name: 'OpenFlowDecodeError', code: 'OFPBRC_BAD_LEN' } }]);
+  t.match(await closed, [
+    { code: 'protocol', cause: { name: 'OpenFlowDecodeError', code: 'OFPBRC_BAD_LEN' } },
+  ]);
 });
 
 t.test('closing settles everything, once, and leaves nothing behind', async (t) => {
