@@ -42,7 +42,7 @@ t.test('the example is the demo network', async (t) => {
       { name: 'edge-1', kind: 'remote', serves: ['s2'] },
     ],
     plugins: [],
-    timings: { drainMs: 500, leaseMs: 10_000, idle: { tcpEstablished: 432_000 } },
+    timings: { drainMs: 500, leaseMs: 10_000, idle: { tcpEstablished: 86_400 } },
   });
   t.same(config.terminals[0]?.terminal, {
     name: 'alice',
