@@ -195,7 +195,7 @@ t.test('policies', async (t) => {
 
   const wrong = join(folder, 'wrong.yaml');
   await writeFile(wrong, 'name: x\ndefaults: {outbound: accept, inbound: dorp}\nrules: []\n');
-  const told = `${wrong}:2: defaults.inbound: write one of accept, drop; found "dorp"\n`;
+  const told = `${wrong}:2: defaults.inbound: write one of accept, drop, reject; found "dorp"\n`;
   t.same(await run('policy', 'check', wrong), { code: 1, out: '', err: told });
   t.same(await run('policy', 'set', 'alice', wrong), { code: 1, out: '', err: told });
   t.equal(fake.policy, PHONE, 'a wrong policy is not sent');

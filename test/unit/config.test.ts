@@ -151,7 +151,7 @@ t.test('a wrong configuration is told by line and what to write', async (t) => {
     ],
     [
       terminal('name: b, mac: 02:00:00:00:00:02, ipv4: [10.0.0.2], policy: wrong.yaml'),
-      'wrong.yaml:2: defaults.outbound: write one of accept, drop; found "yes"',
+      'wrong.yaml:2: defaults.outbound: write one of accept, drop, reject; found "yes"',
     ],
     ['timings: {drainMs: 1}\n', 'c.yaml:3: timings.drainMs: write at least 50; found 1'],
     [
