@@ -72,12 +72,21 @@ function pack(schema: z.ZodType, wire: unknown): Uint8Array {
 }
 
 function checked<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value);
+  const result = parsed(schema, value);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   const where = issue?.path.join('.');
   const what = `${where ? `${where}: ` : ''}${issue?.message ?? 'invalid'}`.slice(0, MAX_ISSUE_TEXT);
   throw new ChannelError('bad-message', `the message is not valid: ${what}`, { cause: result.error });
+}
+
+/** Bytes where a list belongs make zod throw: it freezes lists that are `readonly()`, and they cannot be frozen. */
+function parsed<T>(schema: z.ZodType<T>, value: unknown): z.ZodSafeParseResult<T> {
+  try {
+    return schema.safeParse(value);
+  } catch (cause) {
+    throw new ChannelError('bad-message', `the message is not valid: ${messageOf(cause)}`, { cause });
+  }
 }
 
 type WireState = Extract<AgentWire, { type: 'state' }>['state'];

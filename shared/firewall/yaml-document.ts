@@ -3,7 +3,18 @@
  * nesting, compares each key of a map with all others, and leaves a second document out without a word. So the text is looked at
  * token by token while the library's parser goes along, and refused where it leaves what people write. Pure.
  */
-import { Composer, CST, type Document, Lexer, LineCounter, Parser, visit } from 'yaml';
+import {
+  Composer,
+  CST,
+  type Document,
+  type DocumentOptions,
+  Lexer,
+  LineCounter,
+  type ParseOptions,
+  Parser,
+  type SchemaOptions,
+  visit,
+} from 'yaml';
 
 /** How deep a text may nest. A policy has five levels. */
 const MAX_DEPTH = 32;
@@ -13,6 +24,20 @@ const MAX_KEYS = 1000;
 const MAX_TOKENS = 1_000_000;
 /** Aliases of one text: they make small texts large (the "billion laughs"). */
 const MAX_ALIASES = 50;
+
+/** The library quotes what stands in the text: as much of it as there is. */
+const MAX_MESSAGE_CHARACTERS = 200;
+
+/**
+ * Texts, numbers, truth values, lists and maps, whatever version a text says it is of: tags that make sets, dates or bytes are
+ * of no use here, and schemas do not expect them.
+ */
+const OPTIONS: ParseOptions & DocumentOptions & SchemaOptions = {
+  schema: 'core',
+  resolveKnownTags: false,
+  prettyErrors: false,
+  logLevel: 'silent',
+};
 
 /** What is wrong, and the line (from 1) where it is seen. */
 export interface Flaw {
@@ -31,7 +56,7 @@ export function readDocument(text: string): ReadDocument {
   const lines = new LineCounter();
   const parsed = parse(text, lines);
   if ('flaw' in parsed) return flawed(parsed.flaw);
-  const composer = new Composer({ prettyErrors: false, logLevel: 'silent' });
+  const composer = new Composer(OPTIONS);
   const [document, second] = firstTwo(composer.compose(parsed.tokens, true, text.length));
   if (!document) return flawed({ line: 1, message: 'not valid YAML: there is nothing in it' });
   const lineAt = (offset: number): number => lines.linePos(offset).line;
@@ -48,13 +73,17 @@ export function readDocument(text: string): ReadDocument {
   return { kind: 'document', document, lines };
 }
 
+function shortened(message: string): string {
+  return message.length > MAX_MESSAGE_CHARACTERS ? `${message.slice(0, MAX_MESSAGE_CHARACTERS)}…` : message;
+}
+
 function flawed(...flaws: readonly Flaw[]): ReadDocument {
   const seen = new Set<string>();
   const told = flaws.filter(({ line, message }) => {
     const key = `${line} ${message}`;
     return !seen.has(key) && seen.add(key);
   });
-  return { kind: 'flawed', flaws: told };
+  return { kind: 'flawed', flaws: told.map(({ line, message }) => ({ line, message: shortened(message) })) };
 }
 
 /**
