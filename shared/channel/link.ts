@@ -56,6 +56,13 @@ export class Link<Out extends Common, In extends Common> {
     if (this.#allowance !== undefined) stream.on('data', this.#count);
     this.#finished = new Promise((resolve) => socket.once('close', () => resolve()));
     socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
+    for (const event of ['ping', 'pong'] as const) {
+      socket.on(event, () =>
+        this.close(
+          new ChannelError('bad-message', `a ${event} of the WebSocket came: the channel has its own`),
+        ),
+      );
+    }
     socket.on('error', (cause: Error & { code?: string }) => {
       const tooLarge = cause.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
       this.#finish(
@@ -84,7 +91,7 @@ export class Link<Out extends Common, In extends Common> {
     return this.#finished;
   }
 
-  /** Bytes that are held for this peer, about: of a message that is not whole yet, and of messages that it has not taken. */
+  /** Bytes that are held for this peer: of a message that is not whole yet, and of messages that it has not taken. */
   get heldBytes(): number {
     const { socket, stream } = this.#options;
     return stream.bytesRead - this.#takenBytes + socket.bufferedAmount;

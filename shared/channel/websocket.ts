@@ -13,6 +13,7 @@ export function webSocketOptions(limits: Limits): {
   readonly maxPayload: number;
   readonly perMessageDeflate: false;
   readonly allowSynchronousEvents: false;
+  readonly autoPong: false;
   readonly maxFragments: number;
   readonly maxBufferedChunks: number;
 } {
@@ -22,6 +23,8 @@ export function webSocketOptions(limits: Limits): {
     perMessageDeflate: false,
     // One message of a peer, then it is the turn of the others.
     allowSynchronousEvents: false,
+    // The channel has pings of its own: see link.ts.
+    autoPong: false,
     maxFragments: MAX_FRAGMENTS,
     maxBufferedChunks: MAX_CHUNKS,
   };

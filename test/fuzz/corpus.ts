@@ -48,12 +48,14 @@ export class Corpus {
   /** What became of an input. */
   learn(input: Uint8Array, outcome: string): void {
     const kind = kindOf(outcome);
+    // A copy: the input may be a small part of a large buffer.
+    const copy = (): Uint8Array => Uint8Array.from(input);
     const known = this.#kinds.get(kind);
     if (known !== undefined) {
-      if (input.length < this.#at(known).length) this.#inputs[known] = input;
+      if (input.length < this.#at(known).length) this.#inputs[known] = copy();
     } else if (this.#kinds.size < MAX_KINDS) {
       this.#kinds.set(kind, this.#inputs.length);
-      this.#inputs.push(input);
+      this.#inputs.push(copy());
     }
   }
 

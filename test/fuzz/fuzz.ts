@@ -1,11 +1,11 @@
 /**
  * Runs targets side by side, each in a process of its own, until told to stop; keeps what they find. What is said meanwhile goes to `say`.
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Findings } from './findings.js';
-import { live } from './life.js';
+import { type Finding, Findings } from './findings.js';
+import { type LifeEnd, type LifeOptions, live } from './life.js';
 import type { NamedTarget } from './load.js';
 
 export interface FuzzOptions {
@@ -105,31 +105,42 @@ class TargetRun {
   async run(signal: AbortSignal): Promise<void> {
     const { target, options, findings } = this;
     for (let life = 0; !signal.aborted && !findings.isFull(target.name); life++) {
-      const end = await live({
-        target,
-        slot: this.slot,
-        mode: { kind: 'seed', seed: (options.seed + life) >>> 0 },
-        hangMs: options.hangMs ?? DEFAULT_HANG_MS,
-        maxResidentBytes: options.maxResidentBytes ?? DEFAULT_RESIDENT_BYTES,
-        signal,
-        onReport: (report) => {
-          if (report.kind === 'progress') {
-            this.#inputs = report.inputs;
-            this.#kinds = Math.max(this.#kinds, report.kinds);
-          } else if (report.kind === 'failure') {
-            const { signature, text } = report;
-            const input = Uint8Array.from(Buffer.from(report.input, 'base64'));
-            this.#keep({ target: target.name, kind: 'error', input, signature, text });
-          }
-        },
+      const end = await this.#live({ kind: 'seed', seed: (options.seed + life) >>> 0 }, signal, (report) => {
+        if (report.kind === 'progress') {
+          this.#inputs = report.inputs;
+          this.#kinds = Math.max(this.#kinds, report.kinds);
+        } else if (report.kind === 'failure') {
+          const { signature, text } = report;
+          const input = Uint8Array.from(Buffer.from(report.input, 'base64'));
+          this.#keep({ target: target.name, kind: 'error', input, signature, text });
+        }
       });
       this.#inputsBefore += this.#inputs;
       this.#inputs = 0;
-      if (end.kind === 'finding') this.#keep(end.finding);
+      if (end.kind === 'finding') await this.#confirm(end.finding);
     }
   }
 
-  #keep(finding: Parameters<Findings['keep']>[0]): void {
+  #live(mode: LifeOptions['mode'], signal: AbortSignal, onReport: LifeOptions['onReport']): Promise<LifeEnd> {
+    const { hangMs = DEFAULT_HANG_MS, maxResidentBytes = DEFAULT_RESIDENT_BYTES } = this.options;
+    return live({ target: this.target, slot: this.slot, mode, hangMs, maxResidentBytes, signal, onReport });
+  }
+
+  /** What a process suffers may come of all that it did before: the input is tried alone. */
+  async #confirm(finding: Finding): Promise<void> {
+    const file = `${this.slot}-input`;
+    await writeFile(file, finding.input);
+    const again = await this.#live({ kind: 'replay', file }, new AbortController().signal, () => {});
+    if (again.kind === 'finding') this.#keep(finding);
+    else {
+      const { target, kind, signature } = finding;
+      this.options.say(
+        `${target}: ${kind}: ${signature}; not again with this input alone, so it is not kept`,
+      );
+    }
+  }
+
+  #keep(finding: Finding): void {
     const kept = this.findings.keep(finding);
     if (!kept?.isNew) return;
     this.options.say(`${finding.target}: ${finding.kind}: ${finding.signature}\n  kept: ${kept.file}`);

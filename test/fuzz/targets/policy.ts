@@ -13,7 +13,7 @@ import { YamlError } from '../../../shared/firewall/yaml-text.js';
 import { policyArbitrary } from '../../fixtures/firewall-arbitraries.js';
 import { sourceFile } from '../../lab/project.js';
 import { mutatedValue } from '../mutate-value.js';
-import { bytesOf, type FuzzTarget, refusedOr, textOf } from '../target.js';
+import { bytesOf, type FuzzTarget, textOf } from '../target.js';
 
 const MAX_MESSAGE_CHARACTERS = 20_000;
 
@@ -89,7 +89,7 @@ const target: FuzzTarget = {
   },
   run: (input) => {
     const text = textOf(input);
-    const outcome = refusedOr(() => {
+    try {
       const policy = parsePolicy(text, 'p.yaml');
       assert.deepEqual(
         policySchema.parse(JSON.parse(JSON.stringify(policy))),
@@ -103,18 +103,22 @@ const target: FuzzTarget = {
         `${policy.rules.length} rules, ${rules} were counted`,
       );
       return `a policy of ${policy.rules.length} rules`;
-    }, YamlError);
-    const lines = outcome.split('\n');
-    assert.ok(outcome.length < MAX_MESSAGE_CHARACTERS, `a message of ${outcome.length} characters`);
-    for (const line of lines) {
-      const told = /^(?:refused: )?p\.yaml:(\d+): /.exec(line)?.[1];
-      assert.ok(
-        told === undefined || (Number(told) >= 1 && Number(told) <= text.split('\n').length + 1),
-        line,
-      );
+    } catch (error) {
+      if (!(error instanceof YamlError)) throw error;
+      return checked(error, text.split('\n').length);
     }
-    // Without file, line and place.
-    return (lines[0] ?? '').replace(/^refused: (?:[^:]*: |p\.yaml:\d+: )*/, 'refused: ');
   },
 };
 export default target;
+
+/** The refusal, when it is one that a person can read. */
+function checked({ message, problems }: YamlError, lines: number): string {
+  assert.ok(message.length < MAX_MESSAGE_CHARACTERS, `a message of ${message.length} characters`);
+  for (const { line } of problems)
+    assert.ok(line === undefined || (line >= 1 && line <= lines + 1), `line ${line} of ${lines}`);
+  const [first] = problems;
+  assert.ok(first, 'no reason is told');
+  // The library quotes the text: its beginning says what it is about.
+  const library = /^not valid YAML: (\S+ \S+)/.exec(first.message)?.[1];
+  return `refused: ${(library ?? first.message).replace(/[!&]\S*/g, '!')}`;
+}
