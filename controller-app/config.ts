@@ -6,10 +6,10 @@ import { pathToFileURL } from 'node:url';
 import type { z } from 'zod';
 import type { Dpid } from '../shared/domain/domain.js';
 import type { Policy } from '../shared/firewall/policy.js';
-import { MAX_POLICY_BYTES, parsePolicy } from '../shared/firewall/policy-file.js';
 import type { Family, Terminal } from '../shared/firewall/terminal.js';
 import { type Problem, type YamlDocument, YamlError } from '../shared/firewall/yaml-text.js';
-import { ConfigFileError, loadYaml, readTextFile } from '../shared/runtime/yaml-config.js';
+import { ConfigFileError } from '../shared/runtime/text-file.js';
+import { loadPolicy, loadYaml } from '../shared/runtime/yaml-config.js';
 import { crossChecks } from './config-checks.js';
 import {
   type ConfigFile,
@@ -112,7 +112,7 @@ async function loadTerminals(
     const policyFile = resolve(dirname(path), policyPath);
     let policy = policies.get(policyFile);
     try {
-      policy ??= parsePolicy(await readTextFile(policyFile, MAX_POLICY_BYTES), policyFile);
+      policy ??= await loadPolicy(policyFile);
     } catch (cause) {
       if (!(cause instanceof ConfigFileError)) throw cause;
       const line = lineOf(['terminals', index, 'policy']);

@@ -118,9 +118,9 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       const remote = new RemoteDomain({
         name: domain.name,
         server: channel,
+        terminal: (name) => config.terminals.find(({ terminal }) => terminal.name === name)?.terminal,
         onTransfer: (transfer) => transfers.add(transfer),
         onConnection: (connected) => {
-          log.info({ domain: domain.name, connected }, 'agent');
           if (!connected) return;
           placement.reconsider();
           coordinator.sweep(domain.name).catch((error: unknown) => {

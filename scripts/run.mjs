@@ -1,5 +1,5 @@
 /**
- * `npm run demo`, `npm test` and `npm run setup`: sets up what is missing, then runs the program. Plain Node without dependencies,
+ * `npm run demo`, `npm test`, `npm run fuzz` and `npm run setup`: sets up what is missing, then runs the program. Plain Node without dependencies,
  * because on a fresh clone there are none yet. Standard output belongs to the program; what set-up does is told on standard error.
  */
 import { existsSync, readdirSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { join, relative, resolve } from 'node:path';
 import { INTERRUPTED, interrupted, ROOT, runProgram, SetupError, setUp } from './setup.mjs';
 import { runTests, sumUp } from './test-report.mjs';
 
-const USAGE = 'usage: node scripts/run.mjs demo|test|setup [ARGUMENT…]';
+const USAGE = 'usage: node scripts/run.mjs demo|test|fuzz|setup [ARGUMENT…]';
 /** tap stops a file after this. Unit files are pure or use loopback; end-to-end files run whole handovers. */
 const UNIT_FILE_SECONDS = 120;
 const E2E_FILE_SECONDS = 240;
@@ -69,9 +69,15 @@ async function demo(args) {
   return runProgram(process.execPath, [join(ROOT, 'dist', 'scripts', 'demo.js'), ...args]);
 }
 
+async function fuzz(args) {
+  await setUp({ lab: false, image: false });
+  return runProgram(process.execPath, [join(ROOT, 'dist', 'scripts', 'fuzz.js'), ...args]);
+}
+
 async function main([what, ...args]) {
   if (what === 'demo') return demo(args);
   if (what === 'test') return test(args);
+  if (what === 'fuzz') return fuzz(args);
   if (what !== 'setup') throw new SetupError(USAGE);
   await setUp({ lab: true, image: true });
   return 0;

@@ -5,13 +5,11 @@ import { Argument, Command, InvalidArgumentError, Option } from 'commander';
 import { DEFAULT_API, parseApiAddress } from '../../shared/api/address.js';
 import { ApiClient } from '../../shared/api/client.js';
 import { type PlacementMode, placementSchema } from '../../shared/api/schema.js';
-import type { Policy } from '../../shared/firewall/policy.js';
-import { MAX_POLICY_BYTES, parsePolicy } from '../../shared/firewall/policy-file.js';
 import { shadowedRules } from '../../shared/firewall/shadow.js';
 import { Lifetime, untilStopped } from '../../shared/runtime/lifetime.js';
 import { createLog } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
-import { readTextFile } from '../../shared/runtime/yaml-config.js';
+import { loadPolicy } from '../../shared/runtime/yaml-config.js';
 import { loadConfig } from '../config.js';
 import { EXIT, explainFailure, Failed, withKnownNames } from './failure.js';
 import { renderEvent, renderPolicy, renderReport, renderState, renderStatus } from './render.js';
@@ -137,7 +135,7 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
     .description('is this policy right, and what does it say?')
     .argument('<file>')
     .action(async (file: string) => {
-      const checked = await readPolicy(file);
+      const checked = await loadPolicy(file);
       print(`${file} is right: policy ${checked.name}, ${checked.rules.length} rules\n`);
       print(renderPolicy(checked));
       for (const { rule, by } of shadowedRules(checked)) {
@@ -151,15 +149,11 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
     .argument('<file>')
     .action(async (name: string, file: string) => {
       const api = client();
-      const checked = await readPolicy(file);
+      const checked = await loadPolicy(file);
       await withKnownNames(api, () => api.setPolicy(name, checked, signal));
       print(`${name} has policy ${checked.name} now`);
     });
   return program;
-}
-
-async function readPolicy(file: string): Promise<Policy> {
-  return parsePolicy(await readTextFile(file, MAX_POLICY_BYTES), file);
 }
 
 /** Runs the controller to its end. Its parts are loaded here, so that the other commands start fast. */

@@ -29,9 +29,9 @@ export function table(
     .join('\n');
 }
 
-/** Without control characters: what a terminal shows comes from files and from the network. */
+/** Without control characters, also of writing direction: what a terminal shows comes from files and from the network. */
 export function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, '?');
+  return text.replace(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, '?');
 }
 
 /** `1,234`. */

@@ -3,8 +3,9 @@
  */
 import type { z } from 'zod';
 import { ApiError, HTTP_STATUS } from '../../shared/api/errors.js';
-import type { ErrorCode } from '../../shared/api/schema.js';
+import { type ErrorCode, MAX_REQUEST_BYTES } from '../../shared/api/schema.js';
 import { DomainError, type DomainErrorCode } from '../../shared/domain/domain.js';
+import { TOO_MANY_RULES } from '../../shared/firewall/policy.js';
 import { explainIssues } from '../../shared/firewall/yaml-issues.js';
 import { describePath, MAX_PROBLEMS } from '../../shared/firewall/yaml-text.js';
 
@@ -24,7 +25,10 @@ export function toApiError(error: unknown): ApiError {
   if (error instanceof DomainError)
     return new ApiError(FROM_DOMAIN[error.code], error.message, { cause: error });
   const status = statusOf(error);
-  if (status === 413) return new ApiError('too-large', 'the body is too large', { cause: error });
+  if (status === 413) {
+    const what = `the body is larger than ${MAX_REQUEST_BYTES} bytes, more than any request needs`;
+    return new ApiError('too-large', `${what}: ${TOO_MANY_RULES}`, { cause: error });
+  }
   if (status === 415) {
     return new ApiError('invalid', 'send the body as JSON, with content-type: application/json', {
       cause: error,
@@ -46,7 +50,7 @@ export function httpStatusOf(error: ApiError): number {
 export function checked<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const problems = explainIssues(result.error.issues, schema, value).slice(0, MAX_PROBLEMS);
+  const problems = explainIssues(result.error.issues, schema, value, MAX_PROBLEMS);
   const sentences = problems.map(({ path, message }) => {
     const where = describePath(path);
     return where === '' ? `the body: ${message}` : `${where}: ${message}`;

@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DomainError } from '../../shared/domain/domain.js';
 import type { Compartment, LongRunning } from '../runtime/runtime.js';
+import { LineCutter } from './lines.js';
 import { type OwnAddresses, type ParsedEvent, parseEvent } from './parse.js';
 import { CONNTRACK } from './table.js';
 
@@ -17,14 +18,13 @@ export interface EventListener {
 
 /** The socket's buffer: room for some 100,000 events while the reader is busy. */
 const BUFFER_BYTES = 16 * 2 ** 20;
-const MAX_LINE_CHARACTERS = 4096;
 const MAX_COMPLAINT_CHARACTERS = 2000;
 const LISTENING_DEADLINE_MS = 5000;
 const LISTENING_POLL_MS = 3;
 const NETLINK_NETFILTER = '12';
 
 export class EventStream {
-  #rest = '';
+  readonly #lines = new LineCutter();
   #complaint = '';
   #closed = false;
 
@@ -87,9 +87,8 @@ export class EventStream {
 
   #read(text: string): void {
     if (this.#closed) return;
-    const lines = (this.#rest + text).split('\n');
-    this.#rest = lines.pop() ?? '';
-    if (this.#rest.length > MAX_LINE_CHARACTERS) {
+    const lines = this.#lines.push(text);
+    if (!lines) {
       this.#lose('conntrack -E printed a line without end');
       return;
     }

@@ -6,8 +6,8 @@ import { policySchema } from '../firewall/policy.js';
 import { firewallStateSchema } from '../firewall/state.js';
 import { terminalNameSchema } from '../firewall/terminal.js';
 
-/** Largest body that the server reads and the client sends, in bytes: a policy of 1,000 rules has about 300 kB. */
-export const MAX_REQUEST_BYTES = 2 ** 20;
+/** Largest body that the server reads and the client sends, in bytes: the most rules with every field full have about 2.5 MB. */
+export const MAX_REQUEST_BYTES = 4 * 2 ** 20;
 /** Largest answer that the client reads, in bytes: a firewall state of 1,000,000 connections has about 200 MB. */
 export const MAX_RESPONSE_BYTES = 256 * 2 ** 20;
 /** How many finished handovers are remembered. */

@@ -74,7 +74,8 @@ export class AgentRequests {
 
   async #answer(request: Request): Promise<void> {
     const { domain, queue, limits } = this.#options;
-    if (this.#inFlight >= limits.maxInFlight) {
+    // Also what an earlier link asked: a domain that hangs must not collect the requests of one link after another.
+    if (Math.max(this.#inFlight, queue.waiting) >= limits.maxInFlight) {
       this.#fail(request.id, new DomainError('not-ready', 'too many requests at once: try again later'));
       return;
     }

@@ -28,7 +28,7 @@ const unpackr = new Unpackr({ useRecords: false, int64AsType: 'number' });
 
 const MAX_ISSUE_TEXT = 500;
 
-/** How one side encodes what it says and decodes what it hears. Both throw a ChannelError `bad-message`; a hello of another version, `version`. */
+/** How one side encodes what it says and decodes what it hears. Both throw a ChannelError `bad-message`; of a hello of another version, `version`; of a message to send that is too large, `too-large`. */
 export interface Codec<Out, In> {
   encode(message: Out): Uint8Array;
   decode(frame: Uint8Array): In;
@@ -64,16 +64,29 @@ function unpack(frame: Uint8Array): unknown {
 }
 
 function pack(schema: z.ZodType, wire: unknown): Uint8Array {
-  return packr.pack(checked(schema, wire));
+  const frame = packr.pack(checked(schema, wire));
+  const problem = problemOfMessagePack(frame);
+  if (problem)
+    throw new ChannelError('too-large', `the message is more than the channel carries: ${problem}`);
+  return frame;
 }
 
 function checked<T>(schema: z.ZodType<T>, value: unknown): T {
-  const result = schema.safeParse(value);
+  const result = parsed(schema, value);
   if (result.success) return result.data;
   const issue = result.error.issues[0];
   const where = issue?.path.join('.');
   const what = `${where ? `${where}: ` : ''}${issue?.message ?? 'invalid'}`.slice(0, MAX_ISSUE_TEXT);
   throw new ChannelError('bad-message', `the message is not valid: ${what}`, { cause: result.error });
+}
+
+/** Bytes where a list belongs make zod throw: it freezes lists that are `readonly()`, and they cannot be frozen. */
+function parsed<T>(schema: z.ZodType<T>, value: unknown): z.ZodSafeParseResult<T> {
+  try {
+    return schema.safeParse(value);
+  } catch (cause) {
+    throw new ChannelError('bad-message', `the message is not valid: ${messageOf(cause)}`, { cause });
+  }
 }
 
 type WireState = Extract<AgentWire, { type: 'state' }>['state'];

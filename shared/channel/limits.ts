@@ -4,9 +4,12 @@
 
 /** Said in `hello`; both sides must speak the same. Raise it with every change that an older peer would misread. */
 export const PROTOCOL_VERSION = 2;
-/** The largest message, in bytes: a table of a million connections at the codec's worst fits. */
+/**
+ * The largest message, in bytes. A table of MAX_CONNECTIONS at the codec's worst (no address or port twice: some 45 bytes each) and
+ * a state's policies at theirs (17 of about 1 MB) fit.
+ */
 export const MAX_FRAME_BYTES = 32 * 2 ** 20;
-/** The largest first message: until its hello is accepted a peer is a stranger. */
+/** What a peer may send in all until its hello is accepted: a hello has some 150. */
 export const MAX_HELLO_BYTES = 16 * 2 ** 10;
 /** What may wait in the sender for a slow peer before the link is closed. More than one frame, so that one always fits. */
 export const MAX_QUEUED_BYTES = 64 * 2 ** 20;
@@ -18,18 +21,24 @@ export const MAX_FOLLOWED = 4096;
 export const MAX_BATCH = 1000;
 /** Batches of one followed instance that the controller has not acknowledged; then the agent stops reading its domain. */
 export const MAX_UNACKNOWLEDGED = 16;
-/** Values and containers in one MessagePack message, and how deep they nest. */
+/** Values and containers in one MessagePack message, how deep they nest, entries of one array and of one map. */
 export const MAX_ITEMS = 1_000_000;
 export const MAX_DEPTH = 16;
+export const MAX_ARRAY = 10_000;
+export const MAX_MAP = 32;
 /** The longest error text that travels. */
 export const MAX_ERROR_TEXT = 4096;
-/** Links that have not said an acceptable hello yet; one more is turned away. */
-export const MAX_STRANGERS = 32;
+/** The longest text of a message, in bytes, and the longest key. */
+export const MAX_TEXT_BYTES = 4 * MAX_ERROR_TEXT;
+export const MAX_KEY_BYTES = 32;
+/** Connections without an accepted hello; one more, and the oldest of them goes. */
+export const MAX_STRANGERS = 128;
 
 export interface Limits {
   readonly maxFrameBytes: number;
   readonly maxQueuedBytes: number;
   readonly maxInFlight: number;
+  readonly maxStrangers: number;
   /** How often each side says ping, in ms. */
   readonly heartbeatMs: number;
   /** After so many intervals in which not a byte came the peer is taken for dead. */
@@ -55,6 +64,7 @@ export const DEFAULT_LIMITS: Limits = {
   maxFrameBytes: MAX_FRAME_BYTES,
   maxQueuedBytes: MAX_QUEUED_BYTES,
   maxInFlight: MAX_IN_FLIGHT,
+  maxStrangers: MAX_STRANGERS,
   heartbeatMs: 1_000,
   heartbeatMisses: 4,
   helloMs: 5_000,

@@ -25,7 +25,7 @@ export interface LinkOptions<Out extends Common, In extends Common> {
   readonly log: Log;
   readonly clock: Clock;
   readonly limits: Limits;
-  /** Larger messages than this are refused until `trust` is called. */
+  /** Until `trust` is called the peer may send this many bytes in all. */
   readonly firstBytes?: number;
   /** A message, and its size on the wire in bytes. What it throws ends the link when it is a ChannelError. */
   message(message: In, bytes: number): void;
@@ -38,7 +38,10 @@ export class Link<Out extends Common, In extends Common> {
   readonly #options: LinkOptions<Out, In>;
   readonly #finished: Promise<void>;
   #end: ChannelError | undefined;
-  #maxBytes: number;
+  /** What the peer may still send before it is trusted; undefined when it is. */
+  #allowance: number | undefined;
+  /** Of the stream, up to the last whole message. */
+  #takenBytes = 0;
   #heardBytes = 0;
   #missed = 0;
   #pings = 0;
@@ -47,10 +50,19 @@ export class Link<Out extends Common, In extends Common> {
 
   constructor(options: LinkOptions<Out, In>) {
     this.#options = options;
-    const { socket, limits } = options;
-    this.#maxBytes = options.firstBytes ?? limits.maxFrameBytes;
+    const { socket, stream } = options;
+    this.#allowance = options.firstBytes;
+    this.#takenBytes = stream.bytesRead;
+    if (this.#allowance !== undefined) stream.on('data', this.#count);
     this.#finished = new Promise((resolve) => socket.once('close', () => resolve()));
     socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
+    for (const event of ['ping', 'pong'] as const) {
+      socket.on(event, () =>
+        this.close(
+          new ChannelError('bad-message', `a ${event} of the WebSocket came: the channel has its own`),
+        ),
+      );
+    }
     socket.on('error', (cause: Error & { code?: string }) => {
       const tooLarge = cause.code === 'WS_ERR_UNSUPPORTED_MESSAGE_LENGTH';
       this.#finish(
@@ -79,9 +91,16 @@ export class Link<Out extends Common, In extends Common> {
     return this.#finished;
   }
 
+  /** Bytes that are held for this peer: of a message that is not whole yet, and of messages that it has not taken. */
+  get heldBytes(): number {
+    const { socket, stream } = this.#options;
+    return stream.bytesRead - this.#takenBytes + socket.bufferedAmount;
+  }
+
   /** From now on messages may be as large as the channel carries. */
   trust(): void {
-    this.#maxBytes = this.#options.limits.maxFrameBytes;
+    this.#allowance = undefined;
+    this.#options.stream.off('data', this.#count);
   }
 
   /**
@@ -161,14 +180,23 @@ export class Link<Out extends Common, In extends Common> {
     this.#options.closed(reason);
   }
 
+  readonly #count = ({ length }: Uint8Array): void => {
+    if (this.#allowance === undefined || this.#end) return;
+    this.#allowance -= length;
+    if (this.#allowance >= 0) return;
+    const most = this.#options.firstBytes ?? 0;
+    this.close(
+      new ChannelError('too-large', `too large: more than ${most} bytes came before a hello was accepted`),
+    );
+  };
+
   #receive(data: RawData, isBinary: boolean): void {
+    this.#takenBytes = this.#options.stream.bytesRead;
     if (this.#end) return;
     this.#life();
     try {
       if (!isBinary || !Buffer.isBuffer(data))
         throw new ChannelError('bad-message', 'a text came where a MessagePack message belongs');
-      if (data.length > this.#maxBytes)
-        throw new ChannelError('too-large', `a first message of ${data.length} bytes is too large`);
       const message = this.#options.codec.decode(data);
       if (isHeartbeat(message)) {
         if (message.type === 'ping') this.send({ type: 'pong', id: message.id });

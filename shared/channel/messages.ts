@@ -101,7 +101,11 @@ export const agentWireSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('state'), id, state: wireStateSchema }),
   z.strictObject({ type: z.literal('health-report'), id, health: healthSchema }),
   /** Changes of the instance that `follow` with this id named. */
-  z.strictObject({ type: z.literal('delta'), id, deltas }),
+  z.strictObject({
+    type: z.literal('delta'),
+    id,
+    deltas: z.array(deltaSchema).min(1).max(MAX_BATCH).readonly(),
+  }),
   /** No more of them: the instance is retired, or the controller has said `unfollow`. */
   z.strictObject({ type: z.literal('end'), id }),
   error,

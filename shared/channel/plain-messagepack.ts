@@ -1,18 +1,20 @@
 /**
  * Walks a MessagePack frame before anything is built from it, and refuses what the channel never sends: extension types (records, dates, pointers: the
- * decoder would follow them), deep nesting, more values than allowed, lengths that the frame does not hold. Pure; allocates nothing that grows with the frame.
- * Source: the MessagePack specification, "Formats".
+ * decoder would follow them), deep nesting, more values, larger texts and containers than any message has, keys that are no short texts, lengths that the
+ * frame does not hold. Pure; allocates nothing that grows with the frame. Source: the MessagePack specification, "Formats".
  */
-import { MAX_DEPTH, MAX_ITEMS } from './limits.js';
+import { MAX_ARRAY, MAX_DEPTH, MAX_ITEMS, MAX_KEY_BYTES, MAX_MAP, MAX_TEXT_BYTES } from './limits.js';
 
 /** What is wrong with the frame, or undefined. */
 export function problemOfMessagePack(
   bytes: Uint8Array,
-  limits: { readonly maxItems?: number; readonly maxDepth?: number } = {},
+  limits: { readonly maxItems?: number } = {},
 ): string | undefined {
-  const { maxItems = MAX_ITEMS, maxDepth = MAX_DEPTH } = limits;
+  const { maxItems = MAX_ITEMS } = limits;
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const left: number[] = [1]; // values still to come, of each open container
+  // Of each open container: the values still to come, and whether every other one of them is a key.
+  const left: number[] = [1];
+  const keyed: boolean[] = [false];
   let offset = 0;
   let items = 0;
   while (left.length > 0) {
@@ -20,6 +22,7 @@ export function problemOfMessagePack(
     const due = left[top] ?? 0;
     if (due === 0) {
       left.pop();
+      keyed.pop();
       continue;
     }
     left[top] = due - 1;
@@ -27,44 +30,54 @@ export function problemOfMessagePack(
     if (offset >= bytes.length) return 'it ends too early';
     const head = headOf(view, offset);
     if (typeof head === 'string') return head;
-    offset += head.bytes;
+    const { kind, size } = head;
+    if (keyed[top] && due % 2 === 0 && (kind !== 'text' || size > MAX_KEY_BYTES))
+      return `a key is not a text of at most ${MAX_KEY_BYTES} bytes`;
+    if (kind === 'text' && size > MAX_TEXT_BYTES) return `a text is longer than ${MAX_TEXT_BYTES} bytes`;
+    if (kind === 'array' && size > MAX_ARRAY) return `a list has more than ${MAX_ARRAY} entries`;
+    if (kind === 'map' && size > MAX_MAP) return `a map has more than ${MAX_MAP} keys`;
+    offset += head.header;
+    if (kind === 'text' || kind === 'bytes') offset += size;
     if (offset > bytes.length) return 'it ends too early';
-    if (head.values === 0) continue;
-    if (head.values > bytes.length - offset) return 'it ends too early';
-    if (left.length > maxDepth) return `nested deeper than ${maxDepth}`;
-    left.push(head.values);
+    if ((kind !== 'array' && kind !== 'map') || size === 0) continue;
+    const values = kind === 'map' ? size * 2 : size;
+    if (values > bytes.length - offset) return 'it ends too early';
+    if (left.length > MAX_DEPTH) return `nested deeper than ${MAX_DEPTH}`;
+    left.push(values);
+    keyed.push(kind === 'map');
   }
   return offset === bytes.length ? undefined : 'there are bytes after its end';
 }
 
+type Kind = 'plain' | 'text' | 'bytes' | 'array' | 'map';
+
 interface Head {
-  /** Of this value itself, with its text or bytes, without the values inside. */
-  readonly bytes: number;
-  /** How many values are inside. */
-  readonly values: number;
+  readonly kind: Kind;
+  /** Bytes of the type and the size; of a plain value, all of it. */
+  readonly header: number;
+  /** Bytes of a text, entries of an array, pairs of a map. */
+  readonly size: number;
 }
 
 function headOf(view: DataView, offset: number): Head | string {
   const type = view.getUint8(offset);
-  if (type <= 0x7f || type >= 0xe0) return { bytes: 1, values: 0 };
-  if (type <= 0x8f) return { bytes: 1, values: (type & 0x0f) * 2 };
-  if (type <= 0x9f) return { bytes: 1, values: type & 0x0f };
-  if (type <= 0xbf) return { bytes: 1 + (type & 0x1f), values: 0 };
+  if (type <= 0x7f || type >= 0xe0) return { kind: 'plain', header: 1, size: 0 };
+  if (type <= 0x8f) return { kind: 'map', header: 1, size: type & 0x0f };
+  if (type <= 0x9f) return { kind: 'array', header: 1, size: type & 0x0f };
+  if (type <= 0xbf) return { kind: 'text', header: 1, size: type & 0x1f };
   const fixed = FIXED_BYTES[type];
-  if (fixed !== undefined) return { bytes: fixed, values: 0 };
+  if (fixed !== undefined) return { kind: 'plain', header: fixed, size: 0 };
   const sized = SIZED[type];
   if (!sized) return `type 0x${type.toString(16)} is not used here`;
-  if (offset + 1 + sized.width > view.byteLength) return 'it ends too early';
+  const { kind, width } = sized;
+  if (offset + 1 + width > view.byteLength) return 'it ends too early';
   const size =
-    sized.width === 1
+    width === 1
       ? view.getUint8(offset + 1)
-      : sized.width === 2
+      : width === 2
         ? view.getUint16(offset + 1)
         : view.getUint32(offset + 1);
-  const header = 1 + sized.width;
-  return sized.inside === 0
-    ? { bytes: header + size, values: 0 }
-    : { bytes: header, values: size * sized.inside };
+  return { kind, header: 1 + width, size };
 }
 
 /** nil, false, true, float 32 and 64, uint 8 to 64, int 8 to 64. */
@@ -84,16 +97,16 @@ const FIXED_BYTES: Readonly<Record<number, number>> = {
   211: 9,
 };
 
-/** bin 8 to 32, str 8 to 32, array 16 and 32, map 16 and 32; `inside` is how many values one of the size counts for. */
-const SIZED: Readonly<Record<number, { readonly width: 1 | 2 | 4; readonly inside: 0 | 1 | 2 }>> = {
-  196: { width: 1, inside: 0 },
-  197: { width: 2, inside: 0 },
-  198: { width: 4, inside: 0 },
-  217: { width: 1, inside: 0 },
-  218: { width: 2, inside: 0 },
-  219: { width: 4, inside: 0 },
-  220: { width: 2, inside: 1 },
-  221: { width: 4, inside: 1 },
-  222: { width: 2, inside: 2 },
-  223: { width: 4, inside: 2 },
+/** bin 8 to 32, str 8 to 32, array 16 and 32, map 16 and 32. */
+const SIZED: Readonly<Record<number, { readonly kind: Kind; readonly width: 1 | 2 | 4 }>> = {
+  196: { kind: 'bytes', width: 1 },
+  197: { kind: 'bytes', width: 2 },
+  198: { kind: 'bytes', width: 4 },
+  217: { kind: 'text', width: 1 },
+  218: { kind: 'text', width: 2 },
+  219: { kind: 'text', width: 4 },
+  220: { kind: 'array', width: 2 },
+  221: { kind: 'array', width: 4 },
+  222: { kind: 'map', width: 2 },
+  223: { kind: 'map', width: 4 },
 };

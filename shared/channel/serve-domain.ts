@@ -8,6 +8,7 @@ import { type Clock, realClock, type Timer } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
 import { isLoopback } from '../runtime/loopback.js';
 import { messageOf } from '../runtime/message-of.js';
+import { QuietLog } from '../runtime/quiet-log.js';
 import { AgentRequests } from './agent-requests.js';
 import { agentCodec } from './codec.js';
 import { ChannelError } from './errors.js';
@@ -16,6 +17,10 @@ import { backoffMs, DEFAULT_LIMITS, type Limits, MAX_ERROR_TEXT, PROTOCOL_VERSIO
 import { Link } from './link.js';
 import { loopbackAddressOf, parseChannelUrl, tlsNeeded } from './loopback.js';
 import type { AgentMessage, ControllerMessage } from './messages.js';
+import { webSocketOptions } from './websocket.js';
+
+/** The link may come and go this often within a minute before the log leaves some of it out. */
+const MOST_COMINGS = 5;
 
 export interface ServeDomainOptions {
   /** Of the controller: `ws://127.0.0.1:7653`. */
@@ -48,6 +53,7 @@ class AgentClient implements ServedDomain {
   readonly #url: URL;
   readonly #host: string;
   readonly #queue = new KeyedQueue();
+  readonly #quiet: QuietLog;
   #socket: WebSocket | undefined;
   #link: Link<AgentMessage, ControllerMessage> | undefined;
   #attempt = 0;
@@ -59,6 +65,7 @@ class AgentClient implements ServedDomain {
     this.#options = options;
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#clock = options.clock ?? realClock;
+    this.#quiet = new QuietLog(options.log, this.#clock);
     ({ url: this.#url, host: this.#host } = parseChannelUrl(options.url));
     void this.#dial();
   }
@@ -69,6 +76,7 @@ class AgentClient implements ServedDomain {
 
   async close(): Promise<void> {
     this.#closed = true;
+    this.#quiet.close();
     this.#dialTimer?.close();
     const link = this.#link;
     link?.close(new ChannelError('closed', 'the agent stops'));
@@ -96,8 +104,7 @@ class AgentClient implements ServedDomain {
     const url = new URL(this.#url);
     url.hostname = address.includes(':') ? `[${address}]` : address;
     const socket = new WebSocket(url, {
-      maxPayload: this.#limits.maxFrameBytes,
-      perMessageDeflate: false,
+      ...webSocketOptions(this.#limits),
       handshakeTimeout: this.#limits.helloMs,
     });
     this.#socket = socket;
@@ -140,14 +147,20 @@ class AgentClient implements ServedDomain {
       message: (message) => {
         if (requests) {
           if (message.type === 'error' && message.id === undefined)
-            log.warn({ problem: message.message }, 'the controller could not use a message');
+            this.#quiet.say(
+              'of no use',
+              'warn',
+              { problem: message.message },
+              'the controller could not use a message',
+            );
           requests.receive(message);
         } else if (message.type === 'hello-ack') {
           helloTimer.close();
           requests = new AgentRequests({ domain, link, queue: this.#queue, limits: this.#limits, log });
           this.#attempt = 0;
           this.#connected = true;
-          log.info({ controller: this.#options.url }, 'connected to the controller');
+          const { url: controller } = this.#options;
+          this.#quiet.say('connected', 'info', { controller }, 'connected to the controller', MOST_COMINGS);
           this.#options.onConnection?.(true);
         } else if (message.type === 'refusal') {
           refusal = new ChannelError(message.code, `the controller refused this agent: ${message.message}`);
@@ -190,7 +203,13 @@ class AgentClient implements ServedDomain {
       const ms = Math.round(
         backoffMs(this.#attempt++, this.#limits, (this.#options.random ?? Math.random)()),
       );
-      this.#options.log.warn({ problem: reason.message, againInMs: ms }, 'no link to the controller');
+      this.#quiet.say(
+        `no link ${reason.code}`,
+        'warn',
+        { problem: reason.message, againInMs: ms },
+        'no link to the controller',
+        MOST_COMINGS,
+      );
       this.#dialTimer = this.#clock.after(ms, () => void this.#dial());
     }
     this.#options.onConnection?.(false, reason);

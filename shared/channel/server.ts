@@ -1,18 +1,17 @@
 /**
- * The controller's side of the channel: listens on loopback, greets agents, and hands each on to whoever expects its name.
+ * The controller's side of the channel: greets agents, and hands each on to whoever expects its name.
  */
-import type { IncomingMessage } from 'node:http';
-import { type WebSocket, WebSocketServer } from 'ws';
-import { type Clock, realClock, type Timer } from '../runtime/clock.js';
+import type { WebSocket } from 'ws';
+import { type Clock, realClock } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
-import { isLoopback } from '../runtime/loopback.js';
 import { messageOf } from '../runtime/message-of.js';
+import { QuietLog } from '../runtime/quiet-log.js';
 import { controllerCodec } from './codec.js';
 import { ChannelError } from './errors.js';
-import { DEFAULT_LIMITS, type Limits, MAX_ERROR_TEXT, MAX_HELLO_BYTES, MAX_STRANGERS } from './limits.js';
+import { DEFAULT_LIMITS, type Limits, MAX_ERROR_TEXT, MAX_HELLO_BYTES } from './limits.js';
 import { Link } from './link.js';
-import { loopbackAddressOf, tlsNeeded } from './loopback.js';
 import type { AgentMessage, ControllerMessage } from './messages.js';
+import { Reception, type Visitor } from './reception.js';
 import { AgentSession } from './session.js';
 
 /** Who wants to hear of the agent of one name. */
@@ -29,12 +28,17 @@ export interface ChannelServerOptions {
 
 type Hello = Extract<AgentMessage, { type: 'hello' }>;
 
-/** One connection, from its first byte to its end. */
+/** An agent may come and go this often within a minute before the log leaves some of it out. */
+const MOST_COMINGS = 5;
+
+/** One WebSocket, from its opening to its end. */
 interface Guest {
   readonly link: Link<ControllerMessage, AgentMessage>;
+  readonly visitor: Visitor;
   session: AgentSession | undefined;
+  /** The name that it said in its hello, once one is expected. */
+  name: string | undefined;
   greeted: boolean;
-  helloTimer: Timer | undefined;
 }
 
 /**
@@ -43,19 +47,35 @@ interface Guest {
  */
 export class ChannelServer {
   readonly #log: Log;
+  readonly #quiet: QuietLog;
   readonly #clock: Clock;
   readonly #limits: Limits;
   readonly #expected = new Map<string, AgentHandler>();
   readonly #sessions = new Map<string, AgentSession>();
   readonly #claimed = new Set<string>();
   readonly #guests = new Set<Guest>();
-  #server: WebSocketServer | undefined;
+  readonly #reception: Reception;
+  #listening = false;
   #closed = false;
 
   constructor(options: ChannelServerOptions) {
     this.#log = options.log;
     this.#clock = options.clock ?? realClock;
+    this.#quiet = new QuietLog(this.#log, this.#clock);
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.#reception = new Reception({
+      log: this.#quiet,
+      clock: this.#clock,
+      limits: this.#limits,
+      greet: (socket, visitor) => this.#greet(socket, visitor),
+    });
+  }
+
+  /** How many peers are connected, and how many bytes are held for them: of messages that are not whole yet or that wait to go. */
+  get load(): { readonly strangers: number; readonly agents: number; readonly heldBytes: number } {
+    let heldBytes = 0;
+    for (const { link } of this.#guests) heldBytes += link.heldBytes;
+    return { strangers: this.#reception.strangers, agents: this.#sessions.size, heldBytes };
   }
 
   /** Expects the agent of a domain. The function that comes back stops that, and closes the agent's connection. */
@@ -77,68 +97,30 @@ export class ChannelServer {
     readonly host: string;
     readonly port: number;
   }): Promise<{ readonly host: string; readonly port: number }> {
-    if (this.#server || this.#closed)
+    if (this.#listening || this.#closed)
       throw new ChannelError('listen', 'the channel listens already, or is closed');
-    const host = await loopbackAddressOf(at.host);
-    const server = new WebSocketServer({
-      host,
-      port: at.port,
-      maxPayload: this.#limits.maxFrameBytes,
-      perMessageDeflate: false,
-      verifyClient: ({ req }: { req: IncomingMessage }) => this.#admits(req),
-    });
-    await new Promise<void>((resolve, reject) => {
-      server.once('listening', resolve);
-      server.once('error', (cause: Error) =>
-        reject(
-          new ChannelError(
-            'listen',
-            `the channel cannot listen on ${host} port ${at.port}: ${cause.message}. Is another controller running?`,
-            { cause },
-          ),
-        ),
-      );
-    });
-    server.on('error', (error) => this.#log.error({ error: messageOf(error) }, 'channel server'));
-    server.on('connection', (socket, request) => this.#greet(socket, request));
-    this.#server = server;
-    const address = server.address();
-    return { host, port: typeof address === 'object' && address ? address.port : at.port };
+    const bound = await this.#reception.listen(at);
+    this.#listening = true;
+    return bound;
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     const guests = [...this.#guests];
     for (const { link } of guests) link.close(new ChannelError('closed', 'the controller stops'));
-    const server = this.#server;
-    this.#server = undefined;
-    await Promise.all(guests.map(({ link }) => link.finished));
-    if (server) await new Promise<void>((resolve) => server.close(() => resolve()));
+    await Promise.all([this.#reception.close(), ...guests.map(({ link }) => link.finished)]);
+    this.#quiet.close();
   }
 
-  /** Browsers send an origin: no page that a user visits may speak to the channel. */
-  #admits(request: IncomingMessage): boolean {
-    const address = request.socket.remoteAddress ?? '';
-    if (!isLoopback(address)) {
-      this.#log.warn(tlsNeeded(address).message);
-      return false;
-    }
-    if (request.headers.origin !== undefined) {
-      this.#log.warn({ origin: request.headers.origin }, 'a web page tried to open the channel: refused');
-      return false;
-    }
-    const strangers = [...this.#guests].filter((guest) => !guest.session).length;
-    return !this.#closed && strangers < MAX_STRANGERS;
-  }
-
-  #greet(socket: WebSocket, request: IncomingMessage): void {
+  #greet(socket: WebSocket, visitor: Visitor): void {
     const guest: Guest = {
+      visitor,
       session: undefined,
+      name: undefined,
       greeted: false,
-      helloTimer: undefined,
       link: new Link<ControllerMessage, AgentMessage>({
         socket,
-        stream: request.socket,
+        stream: visitor.stream,
         codec: controllerCodec,
         log: this.#log,
         clock: this.#clock,
@@ -149,31 +131,29 @@ export class ChannelServer {
           else this.#stranger(guest, message);
         },
         closed: (reason) => {
-          guest.helloTimer?.close();
           this.#guests.delete(guest);
-          this.#ended(guest.session, reason);
+          this.#ended(guest, reason);
+          this.#reception.dismiss(visitor);
         },
         farewell,
       }),
     };
     this.#guests.add(guest);
-    guest.helloTimer = this.#clock.after(this.#limits.helloMs, () =>
-      guest.link.close(new ChannelError('refused', `no hello within ${this.#limits.helloMs} ms`)),
-    );
+    visitor.onSendAway = (reason) => guest.link.close(reason);
+    if (this.#closed) guest.link.close(new ChannelError('closed', 'the controller stops'));
   }
 
   #stranger(guest: Guest, message: AgentMessage): void {
     if (message.type !== 'hello' || guest.greeted)
       throw new ChannelError('bad-message', `a ${message.type} came out of turn: say hello, once`);
     guest.greeted = true;
-    this.#welcome(guest, message).catch((error: unknown) => {
-      const reason =
+    this.#welcome(guest, message).catch((error: unknown) =>
+      guest.link.close(
         error instanceof ChannelError
           ? error
-          : new ChannelError('refused', messageOf(error), { cause: error });
-      this.#log.warn({ domain: message.domain, problem: reason.message }, 'an agent was refused');
-      guest.link.close(reason);
-    });
+          : new ChannelError('refused', messageOf(error), { cause: error }),
+      ),
+    );
   }
 
   async #welcome(guest: Guest, hello: Hello): Promise<void> {
@@ -183,9 +163,11 @@ export class ChannelServer {
         'refused',
         `the controller has no edge domain "${name}": add it to its configuration, or correct the name in the agent's`,
       );
+    guest.name = name;
     if (this.#claimed.has(name))
       throw new ChannelError('refused', `another agent is just claiming the name "${name}": try again`);
     this.#claimed.add(name);
+    guest.visitor.considered = true;
     try {
       await this.#makeRoom(name);
     } finally {
@@ -193,13 +175,19 @@ export class ChannelServer {
     }
     const handler = this.#expected.get(name);
     if (!guest.link.open || !handler) return;
-    guest.helloTimer?.close();
+    this.#reception.accept(guest.visitor);
     guest.link.trust();
     const session = new AgentSession(guest.link, capabilities, this.#limits, this.#clock);
     guest.session = session;
     this.#sessions.set(name, session);
     guest.link.send({ type: 'hello-ack', protocol: hello.protocol });
-    this.#log.info({ domain: name, from: guest.link.remoteAddress }, 'agent connected');
+    this.#quiet.say(
+      `connected ${name}`,
+      'info',
+      { domain: name, from: guest.link.remoteAddress },
+      'agent connected',
+      MOST_COMINGS,
+    );
     handler.connected(session);
   }
 
@@ -215,15 +203,27 @@ export class ChannelServer {
     old.close(new ChannelError('heartbeat', `another agent "${name}" came, and this one did not answer`));
   }
 
-  #ended(session: AgentSession | undefined, reason: ChannelError): void {
-    if (!session) return;
-    session.ended(reason);
-    for (const [name, known] of this.#sessions) {
-      if (known !== session) continue;
-      this.#sessions.delete(name);
-      this.#log.info({ domain: name, reason: reason.message }, 'agent disconnected');
-      this.#expected.get(name)?.disconnected(session, reason);
+  #ended({ session, name, link }: Guest, reason: ChannelError): void {
+    const from = link.remoteAddress;
+    if (!session || name === undefined) {
+      if (this.#closed) return;
+      // Without a name that is expected: a peer could have each of its lines be of another kind.
+      const kind = `refused ${from} ${reason.code} ${name ?? ''}`;
+      this.#quiet.say(kind, 'warn', { from, domain: name, problem: reason.message }, 'a peer was refused');
+      return;
     }
+    session.ended(reason);
+    if (this.#sessions.get(name) !== session) return;
+    this.#sessions.delete(name);
+    const misbehaved = reason.code === 'bad-message' || reason.code === 'too-large';
+    this.#quiet.say(
+      `disconnected ${name} ${reason.code}`,
+      misbehaved ? 'warn' : 'info',
+      { domain: name, from, reason: reason.message },
+      misbehaved ? 'an agent misbehaved: hung up on it' : 'agent disconnected',
+      misbehaved ? 1 : MOST_COMINGS,
+    );
+    this.#expected.get(name)?.disconnected(session, reason);
   }
 }
 

@@ -14,6 +14,9 @@ import type { AgentMessage, ControllerMessage, Reply, Request } from './messages
 type WithoutId<T> = T extends unknown ? Omit<T, 'id'> : never;
 export type RequestBody = WithoutId<Request>;
 
+/** Answers that are late are known as such by their ids, the last this many. */
+const MAX_LATE = MAX_FOLLOWED;
+
 export interface Answer {
   readonly reply: Reply;
   /** Of the request and of the reply on the wire. */
@@ -42,6 +45,8 @@ export class AgentSession {
   readonly #pending = new Map<number, Pending>();
   readonly #followed = new Map<number, Inbox<Batch>>();
   #lastId = 0;
+  /** What may still be answered although nobody waits for it any more: requests that timed out, and what was followed. How many deltas each may bring. */
+  readonly #late = new Map<number, number>();
 
   constructor(
     link: Link<ControllerMessage, AgentMessage>,
@@ -78,11 +83,12 @@ export class AgentSession {
     const id = this.#newId();
     const ms = body.type === 'prepare' ? this.#limits.prepareMs : this.#limits.requestMs;
     return new Promise((resolve, reject) => {
-      const timer = this.#clock.after(ms, () =>
+      const timer = this.#clock.after(ms, () => {
+        this.#expectLate(id, 0);
         this.#settle(id)?.reject(
           new ChannelError('timeout', `the agent did not answer "${body.type}" within ${ms} ms`),
-        ),
-      );
+        );
+      });
       this.#pending.set(id, { resolve, reject, timer, sentBytes: 0 });
       try {
         const sentBytes = this.#link.send({ ...body, id });
@@ -121,7 +127,23 @@ export class AgentSession {
     }
   }
 
+  #expectLate(id: number, deltas: number): void {
+    this.#late.set(id, deltas);
+    const [oldest] = this.#late.keys();
+    if (this.#late.size > MAX_LATE && oldest !== undefined) this.#late.delete(oldest);
+  }
+
+  /** Who answers what nobody asked could do so without end. */
+  #unasked(type: string, id: number): void {
+    const deltas = this.#late.get(id);
+    if (deltas === undefined || (type === 'delta' && deltas === 0))
+      throw new ChannelError('bad-message', `a ${type} came that answers nothing that was asked`);
+    if (type === 'delta') this.#late.set(id, deltas - 1);
+    else this.#late.delete(id);
+  }
+
   #unfollow(id: number): void {
+    this.#expectLate(id, MAX_UNACKNOWLEDGED);
     try {
       this.#link.send({ type: 'unfollow', id });
     } catch {
@@ -136,25 +158,34 @@ export class AgentSession {
       case 'ends':
       case 'state':
       case 'health-report': {
-        // Without a pending request it is the answer to one that timed out.
         const pending = this.#settle(message.id);
-        pending?.resolve({ reply: message, sentBytes: pending.sentBytes, receivedBytes: bytes });
+        if (pending) pending.resolve({ reply: message, sentBytes: pending.sentBytes, receivedBytes: bytes });
+        else this.#unasked(message.type, message.id);
         return;
       }
       case 'delta': {
         const inbox = this.#followed.get(message.id);
-        if (inbox && !inbox.push({ deltas: message.deltas, bytes }))
+        if (!inbox) this.#unasked(message.type, message.id);
+        else if (!inbox.push({ deltas: message.deltas, bytes }))
           throw new ChannelError('bad-message', 'more changes came than were asked for');
         return;
       }
-      case 'end':
-        this.#unfollowed(message.id)?.end();
+      case 'end': {
+        const inbox = this.#unfollowed(message.id);
+        if (inbox) inbox.end();
+        else this.#unasked(message.type, message.id);
         return;
+      }
       case 'error': {
-        if (message.id === undefined) return;
+        // Without an id: what came from here was of no use to it, and it hangs up.
+        if (message.id === undefined)
+          throw new ChannelError('closed', `the agent could not use a message: ${message.message}`);
         const error = new DomainError(message.code, message.message);
-        this.#settle(message.id)?.reject(error);
-        this.#unfollowed(message.id)?.fail(error);
+        const waiting = this.#settle(message.id);
+        const inbox = this.#unfollowed(message.id);
+        if (!waiting && !inbox) this.#unasked(message.type, message.id);
+        waiting?.reject(error);
+        inbox?.fail(error);
         return;
       }
       default:
@@ -194,7 +225,7 @@ export class AgentSession {
 
   #newId(): number {
     do this.#lastId = (this.#lastId + 1) % 2 ** 32;
-    while (this.#pending.has(this.#lastId) || this.#followed.has(this.#lastId));
+    while ([this.#pending, this.#followed, this.#late].some((ids) => ids.has(this.#lastId)));
     return this.#lastId;
   }
 }

@@ -102,17 +102,18 @@ export const DEFAULT_NAMES: Readonly<Record<Direction, string>> = {
 
 /** The most rules of a policy. */
 export const MAX_RULES = 2_000;
+export const TOO_MANY_RULES = `a policy has at most ${MAX_RULES} rules: join some, for instance with lists of ports`;
+
+/** Shown to people and written to logs, so that it may not move a cursor or turn text round. */
+const policyName = z.string().regex(/^[^\p{C}\p{Zl}\p{Zp}]{1,63}$/u, {
+  message: 'a policy name is at most 63 characters, none of them a control character',
+});
 
 export const policySchema = z
   .strictObject({
-    name: z.string().min(1).max(63),
+    name: policyName,
     defaults: z.strictObject({ outbound: actionSchema, inbound: actionSchema }),
-    rules: z
-      .array(ruleSchema)
-      .max(MAX_RULES, {
-        message: `a policy has at most ${MAX_RULES} rules: join some, for instance with lists of ports`,
-      })
-      .readonly(),
+    rules: z.array(ruleSchema).max(MAX_RULES, { message: TOO_MANY_RULES }).readonly(),
   })
   .check((context) => {
     const seen = new Set<string>(Object.values(DEFAULT_NAMES));

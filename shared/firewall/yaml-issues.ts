@@ -10,9 +10,32 @@ export interface Explained {
 
 type Issue = z.core.$ZodIssue;
 
-/** zod's issues as sentences. `data` is what was checked, `schema` what it was checked against. */
-export function explainIssues(issues: readonly Issue[], schema: z.ZodType, data: unknown): Explained[] {
-  return issues.flatMap((issue) => explain(issue, schema, data, []));
+/** Unknown keys of one map that are told. */
+const MAX_KEYS = 100;
+/** Characters of a text of the file that are shown. */
+const MAX_SHOWN = 60;
+
+/** The first `most` of zod's issues as sentences. `data` is what was checked, `schema` what it was checked against. */
+export function explainIssues(
+  issues: readonly Issue[],
+  schema: z.ZodType,
+  data: unknown,
+  most: number,
+): Explained[] {
+  const explained: Explained[] = [];
+  for (const issue of withoutConsequences(issues)) {
+    if (explained.length >= most) break;
+    explained.push(...explain(issue, schema, data, []).slice(0, most - explained.length));
+  }
+  return explained;
+}
+
+/** How many sentences the issues make. */
+export function countIssues(issues: readonly Issue[]): number {
+  return withoutConsequences(issues).reduce(
+    (sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 1),
+    0,
+  );
 }
 
 function explain(
@@ -29,7 +52,8 @@ function explain(
   switch (issue.code) {
     case 'unrecognized_keys': {
       const known = keysAt(schema, path);
-      return issue.keys.map((key) => ({ path: [...path, key], message: unknownKey(key, known) }));
+      const keys = issue.keys.slice(0, MAX_KEYS);
+      return keys.map((key) => ({ path: [...path, key], message: unknownKey(key, known) }));
     }
     case 'invalid_value': {
       const wanted = issue.values.map(String);
@@ -40,13 +64,11 @@ function explain(
       const write = `write ${kindInWords(issue.expected)}`;
       return tell(value === undefined ? `is missing: ${write}` : `${write}; found ${show(value)}`);
     }
+    case 'too_big':
+      if (issue.origin === 'array' && Array.isArray(value)) return [tooMany(issue, path, value)];
+      return tell(outOfBounds(issue, value));
     case 'too_small':
-    case 'too_big': {
-      const bound = issue.code === 'too_small' ? issue.minimum : issue.maximum;
-      const side = issue.code === 'too_small' ? 'at least' : 'at most';
-      const of = issue.origin === 'string' ? ' characters' : issue.origin === 'array' ? ' entries' : '';
-      return tell(`write ${side} ${bound}${of}; found ${show(value)}`);
-    }
+      return tell(outOfBounds(issue, value));
     case 'invalid_union':
       return explainUnion(issue, schema, data, path, value);
     case 'custom':
@@ -60,6 +82,29 @@ function explain(
         value === undefined ? `is missing: ${issue.message}` : `${issue.message}; found ${show(value)}`,
       );
   }
+}
+
+function outOfBounds(issue: Extract<Issue, { code: 'too_small' | 'too_big' }>, value: unknown): string {
+  const bound = issue.code === 'too_small' ? issue.minimum : issue.maximum;
+  const side = issue.code === 'too_small' ? 'at least' : 'at most';
+  const of = issue.origin === 'string' ? ' characters' : issue.origin === 'array' ? ' entries' : '';
+  return `write ${side} ${bound}${of}; found ${show(value)}`;
+}
+
+/** Told of the first entry that is too many: there the person can begin to look. */
+function tooMany(
+  issue: Extract<Issue, { code: 'too_big' }>,
+  path: readonly (string | number)[],
+  { length }: readonly unknown[],
+): Explained {
+  const most = Number(issue.maximum);
+  const own = issue.message.startsWith('Too big') ? `write at most ${most}` : issue.message;
+  return { path: [...path, most], message: tooManyOf(length, own) };
+}
+
+/** `there are`: a number, or a number and what it is counted in. */
+export function tooManyOf(thereAre: number | string, rule: string): string {
+  return `is one too many, there are ${thereAre}: ${rule}`;
 }
 
 /** Of the members of a union, the one that the value was meant for speaks: the one whose complaint is the deepest. */
@@ -92,10 +137,21 @@ function explainUnion(
     else if (best.length === 0 || depth(errors) > depth(best)) best = errors;
   }
   if (best.length > 0 && value !== undefined) {
-    return best.flatMap((inner) => explain(inner, schema, data, path));
+    return withoutConsequences(best).flatMap((inner) => explain(inner, schema, data, path));
   }
   const write = `write ${[...kinds].join(' or ') || 'something else'}`;
   return [{ path, message: value === undefined ? `is missing: ${write}` : `${write}; found ${show(value)}` }];
+}
+
+/** What is said of a whole although a part of it is wrong, is most often wrong because of that part. */
+function withoutConsequences(issues: readonly Issue[]): readonly Issue[] {
+  if (!issues.some(({ code }) => code === 'custom')) return issues;
+  const wrongWithin = new Set<string>();
+  for (const { path, code } of issues) {
+    if (code === 'custom') continue;
+    for (let length = 0; length < path.length; length++) wrongWithin.add(path.slice(0, length).join('/'));
+  }
+  return issues.filter(({ path, code }) => code !== 'custom' || !wrongWithin.has(path.join('/')));
 }
 
 function depth(issues: readonly Issue[]): number {
@@ -105,6 +161,7 @@ function depth(issues: readonly Issue[]): number {
 function unknownKey(key: string, known: readonly string[]): string {
   if (known.length === 0) return 'no such key';
   const near = known.find((candidate) => {
+    if (key.length > candidate.length + 2) return false;
     const changes = editDistance(candidate.toLowerCase(), key.toLowerCase());
     return changes <= Math.min(2, key.length / 3);
   });
@@ -133,8 +190,12 @@ function show(value: unknown): string {
   if (value === null) return 'nothing';
   if (Array.isArray(value)) return 'a list';
   if (typeof value === 'object') return 'keys with values';
-  const text = typeof value === 'string' ? JSON.stringify(value) : String(value);
-  return text.length > 60 ? `${text.slice(0, 57)}…` : text;
+  return typeof value === 'string' ? shortened(JSON.stringify(value.slice(0, MAX_SHOWN))) : String(value);
+}
+
+/** A text of a file as part of a sentence. */
+export function shortened(text: string): string {
+  return text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN - 3)}…` : text;
 }
 
 function valueAt(data: unknown, path: readonly (string | number)[]): unknown {

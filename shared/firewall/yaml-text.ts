@@ -2,16 +2,19 @@
  * Reads YAML that a person wrote: checks it against a schema and, where it is wrong, names the line and what to write.
  * It is here because policies are YAML, and `firewall` imports nothing of the other folders; `runtime` reads configurations with it.
  */
-import { isAlias, isMap, isNode, isScalar, LineCounter, parseDocument, visit } from 'yaml';
+import { type Document, isAlias, isMap, isNode, isScalar, type LineCounter, visit } from 'yaml';
 import type { z } from 'zod';
-import { explainIssues } from './yaml-issues.js';
+import { readDocument } from './yaml-document.js';
+import { countIssues, explainIssues, shortened } from './yaml-issues.js';
 
 /** Largest YAML text that is read, in bytes. A policy of 1,000 rules has about 200 kB. */
 export const MAX_YAML_BYTES = 1_000_000;
 /** How many problems of one text are told. */
 export const MAX_PROBLEMS = 20;
-/** Aliases that one text may use: they make small texts large (the "billion laughs"). */
-const MAX_ALIASES = 50;
+/** How many are looked up in the text at all, to be told in its order. */
+const MAX_LOCATED = 200;
+/** How often one alias may be repeated by others that repeat it. */
+const MAX_ALIAS_USES = 50;
 
 /** One thing that is wrong. `line` counts from 1. */
 export interface Problem {
@@ -28,19 +31,24 @@ export class YamlError extends Error {
     /** The file, as the person named it. */
     readonly source: string,
     readonly problems: readonly Problem[],
-    options?: { cause?: unknown },
+    /** `total`: how many there are, where not all are listed. */
+    { total = problems.length, ...options }: { readonly total?: number; readonly cause?: unknown } = {},
   ) {
-    super(formatProblems(source, problems), options);
+    super(formatProblems(source, problems, total), options);
   }
 }
 
-/** `source:line: where: message`, a line each, as compilers write it. */
-export function formatProblems(source: string, problems: readonly Problem[]): string {
+/** `source:line: where: message`, a line each, as compilers write it; at most `MAX_PROBLEMS` of a `total`. */
+export function formatProblems(
+  source: string,
+  problems: readonly Problem[],
+  total: number = problems.length,
+): string {
   const lines = problems.slice(0, MAX_PROBLEMS).map(({ line, where, message }) => {
     const place = line === undefined ? source : `${source}:${line}`;
     return `${place}: ${where === '' ? '' : `${where}: `}${message}`;
   });
-  const rest = problems.length - lines.length;
+  const rest = Math.max(total, problems.length) - lines.length;
   if (rest > 0) lines.push(`${source}: and ${rest} more`);
   return lines.join('\n');
 }
@@ -77,16 +85,15 @@ export function parseYaml<S extends z.ZodType>(
       { where: '', message: `the file is larger than ${maxBytes} bytes: is it the right one?` },
     ]);
   }
-  const lines = new LineCounter();
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, logLevel: 'silent' });
-  if (document.errors.length > 0) {
-    const problems = document.errors.map((error) => ({
-      line: lines.linePos(error.pos[0]).line,
-      where: '',
-      message: `not valid YAML: ${error.message}`,
-    }));
-    throw new YamlError('syntax', source, problems);
+  const read = readDocument(text);
+  if (read.kind === 'flawed') {
+    throw new YamlError(
+      'syntax',
+      source,
+      read.flaws.map(({ line, message }) => ({ line, where: '', message })),
+    );
   }
+  const { document, lines } = read;
   visit(document, {
     Scalar(_, scalar) {
       if (scalar.type === 'PLAIN' && /^0\d+$/.test(scalar.source ?? '')) scalar.value = scalar.source;
@@ -102,26 +109,42 @@ export function parseYaml<S extends z.ZodType>(
   };
   let data: unknown;
   try {
-    data = document.toJS({ maxAliasCount: MAX_ALIASES });
+    data = document.toJS({ maxAliasCount: MAX_ALIAS_USES });
   } catch (cause) {
-    const message = `not valid YAML: ${cause instanceof Error ? cause.message : String(cause)}`;
-    throw new YamlError('syntax', source, [{ where: '', message }], { cause });
+    const line = lineOfFirstAlias(document, lines);
+    const message = 'aliases (*) repeat aliases too often: write out what they repeat';
+    throw new YamlError('syntax', source, [{ line, where: '', message }], { cause });
   }
   const result = schema.safeParse(data);
   if (result.success) return { data: result.data, lineOf };
-  const problems = explainIssues(result.error.issues, schema, data)
+  const { issues } = result.error;
+  const problems = explainIssues(issues, schema, data, MAX_LOCATED)
     .map(({ path, message }) => {
       const line = lineOf(path);
       return { ...(line === undefined ? {} : { line }), where: describe(path, data), message };
     })
     .sort((a, b) => (a.line ?? 0) - (b.line ?? 0));
-  throw new YamlError('invalid', source, problems);
+  throw new YamlError('invalid', source, problems, { total: countIssues(issues) });
+}
+
+function lineOfFirstAlias(document: Document.Parsed, lines: LineCounter): number {
+  let offset = 0;
+  visit(document, {
+    Alias(_, { range }) {
+      offset = range?.[0] ?? 0;
+      return visit.BREAK;
+    },
+  });
+  return lines.linePos(offset).line;
 }
 
 /** `rules[2].remotePorts`. */
 export function describePath(path: Path): string {
   return path
-    .map((part, index) => (typeof part === 'number' ? `[${part}]` : index === 0 ? part : `.${part}`))
+    .map((part, index) => {
+      if (typeof part === 'number') return `[${part}]`;
+      return `${index === 0 ? '' : '.'}${shortened(part)}`;
+    })
     .join('');
 }
 

@@ -115,7 +115,7 @@ t.test('failures keep their code and say what to do', async (t) => {
   t.match(await put('{'), { status: 400, code: 'invalid' });
   t.match(await put(''), { status: 400, code: 'invalid' });
   t.match(await put('{"__proto__": {}}'), { status: 400, code: 'invalid' });
-  t.match(await put(JSON.stringify('x'.repeat(2 ** 20))), { status: 413, code: 'too-large' });
+  t.match(await put(JSON.stringify('x'.repeat(2 ** 22))), { status: 413, code: 'too-large' });
   t.equal(fake.policy, PHONE, 'nothing of it was put in force');
   const post = (body: unknown) =>
     raw(port, {

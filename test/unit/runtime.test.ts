@@ -9,7 +9,8 @@ import { z } from 'zod';
 import { ManualClock, realClock, sleep } from '../../shared/runtime/clock.js';
 import { Lifetime, LifetimeError } from '../../shared/runtime/lifetime.js';
 import { isLoopback } from '../../shared/runtime/loopback.js';
-import { ConfigFileError, loadYaml, readTextFile } from '../../shared/runtime/yaml-config.js';
+import { ConfigFileError, readTextFile } from '../../shared/runtime/text-file.js';
+import { loadYaml } from '../../shared/runtime/yaml-config.js';
 
 t.test('a lifetime closes what it owns, the youngest first, and once', async (t) => {
   const closed: string[] = [];
@@ -174,5 +175,5 @@ t.test('YAML files', async (t) => {
   await t.rejects(loadYaml(join(folder, 'folder'), schema), { code: 'unreadable', message: /is a folder/ });
   t.equal((await readTextFile(good, 3)).length, 4, 'reads one byte more than it may, and not the rest');
   await t.rejects(loadYaml(good, schema, { maxBytes: 3 }), { code: 'too-large' });
-  await t.rejects(readTextFile(join(folder, 'none.yaml')), ConfigFileError);
+  await t.rejects(readTextFile(join(folder, 'none.yaml'), 10), ConfigFileError);
 });

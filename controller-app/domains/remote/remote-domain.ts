@@ -24,7 +24,7 @@ import type { Policy } from '../../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
 import type { Terminal } from '../../../shared/firewall/terminal.js';
 import { type Clock, realClock } from '../../../shared/runtime/clock.js';
-import { newDeltas } from './new-deltas.js';
+import { Trust } from './trust.js';
 
 /** How often one call is asked again over a new link before its agent is taken to be unable to answer it. */
 const MAX_REPEATS = 3;
@@ -42,6 +42,8 @@ export interface RemoteDomainOptions {
   readonly clock?: Clock;
   /** How long calls under way and followed changes wait for a lost agent to come back, in ms. */
   readonly reconnectMs?: number;
+  /** The terminal as the controller's configuration has it: an agent may speak of no other. */
+  readonly terminal?: (name: string) => Terminal | undefined;
   readonly onTransfer?: (transfer: Transfer) => void;
   readonly onConnection?: (connected: boolean) => void;
 }
@@ -53,6 +55,7 @@ export class RemoteDomain implements Domain {
   readonly #reconnectMs: number;
   readonly #forget: () => void;
   readonly #waiting = new Set<() => void>();
+  readonly #trust: Trust;
   #session: AgentSession | undefined;
   #closed = false;
 
@@ -61,6 +64,7 @@ export class RemoteDomain implements Domain {
     this.name = options.name;
     this.#options = options;
     this.#clock = options.clock ?? realClock;
+    this.#trust = new Trust(options);
     this.#reconnectMs = options.reconnectMs ?? DEFAULT_LIMITS.reconnectMs;
     this.#forget = options.server.expect(options.name, {
       connected: (session) => {
@@ -92,13 +96,17 @@ export class RemoteDomain implements Domain {
   }
 
   async prepare(snapshot: Snapshot, epoch: Epoch): Promise<Ends> {
+    const id = { terminal: snapshot.terminal.name, epoch };
+    this.#trust.prepared(id, snapshot);
     const { reply, sentBytes } = await this.#call({ type: 'prepare', epoch, snapshot });
-    this.#transferred('prepare', { terminal: snapshot.terminal.name, epoch }, sentBytes);
-    return reply.type === 'ends' ? reply.ends : this.#wrongReply(reply.type);
+    this.#transferred('prepare', id, sentBytes);
+    if (reply.type !== 'ends') this.#wrongReply(reply.type);
+    return this.#trust.ended(id, reply.ends, this.#present().capabilities.serves);
   }
 
   async apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
     const instance = bare(id);
+    this.#trust.applied(id, deltas);
     for (let i = 0; i === 0 || i < deltas.length; i += MAX_BATCH) {
       const batch = deltas.slice(i, i + MAX_BATCH);
       const { reply, sentBytes } = await this.#call({ type: 'delta', instance, deltas: batch });
@@ -108,10 +116,12 @@ export class RemoteDomain implements Domain {
   }
 
   setTerminal(id: InstanceId, terminal: Terminal): Promise<void> {
+    this.#trust.setTerminal(id, terminal);
     return this.#acknowledged({ type: 'set-terminal', instance: bare(id), terminal });
   }
 
   setPolicy(id: InstanceId, policy: Policy): Promise<void> {
+    this.#trust.setPolicy(id, policy);
     return this.#acknowledged({ type: 'set-policy', instance: bare(id), policy });
   }
 
@@ -123,20 +133,22 @@ export class RemoteDomain implements Domain {
     return this.#acknowledged({ type: 'drain', instance: bare(id), drainMs });
   }
 
-  retire(id: InstanceId): Promise<void> {
-    return this.#acknowledged({ type: 'retire', instance: bare(id) });
+  async retire(id: InstanceId): Promise<void> {
+    await this.#acknowledged({ type: 'retire', instance: bare(id) });
+    this.#trust.retired(id);
   }
 
   async export(id: InstanceId): Promise<FirewallState> {
     const instance = bare(id);
     const { reply, receivedBytes } = await this.#call({ type: 'export', instance });
     this.#transferred('export', instance, receivedBytes);
-    return reply.type === 'state' ? reply.state : this.#wrongReply(reply.type);
+    return reply.type === 'state' ? this.#trust.exported(id, reply.state) : this.#wrongReply(reply.type);
   }
 
   async health(): Promise<Health> {
     const { reply } = await this.#call({ type: 'health' });
-    return reply.type === 'health-report' ? reply.health : this.#wrongReply(reply.type);
+    if (reply.type !== 'health-report') this.#wrongReply(reply.type);
+    return this.#trust.reported(reply.health, this.#clock.now());
   }
 
   async *changes(
@@ -151,11 +163,8 @@ export class RemoteDomain implements Domain {
       try {
         for await (const { deltas, bytes } of session.follow(instance, last, signal)) {
           this.#transferred('changes', instance, bytes);
-          const fresh = newDeltas(deltas, last);
-          const newest = fresh.at(-1);
-          if (!newest) continue;
-          last = newest.sequence;
-          yield fresh;
+          yield this.#trust.changed(id, deltas, last);
+          last += deltas.length;
         }
         return;
       } catch (error) {
