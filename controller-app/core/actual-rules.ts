@@ -31,18 +31,17 @@ export class ActualRules {
     this.#contents.delete(key);
   }
 
-  /** The flow mods that a plan needs here. Removals come first: a rule may make room for another. */
-  modsFor(plan: Plan): FlowMod[] {
-    return [
-      ...plan.leaving.filter(({ key }) => this.knows(key)).map(({ flow }) => deletion(flow)),
-      ...plan.stating.filter((stated) => !this.has(stated)).map(({ flow }) => addition(flow)),
-    ];
-  }
-
-  /** Those have been confirmed. */
-  did(plan: Plan): void {
-    for (const { key } of plan.leaving) this.delete(key);
-    for (const stated of plan.stating) this.set(stated);
+  /** What a plan needs here, removals first: a rule may make room for another. Call `done` when it has been confirmed. */
+  changesFor(plan: Plan): { readonly mods: readonly FlowMod[]; done(): void } {
+    const leaving = plan.leaving.filter(({ key }) => this.knows(key));
+    const coming = plan.stating.filter((stated) => !this.has(stated));
+    return {
+      mods: [...leaving.map(({ flow }) => deletion(flow)), ...coming.map(({ flow }) => addition(flow))],
+      done: () => {
+        for (const { key } of leaving) this.delete(key);
+        for (const stated of coming) this.set(stated);
+      },
+    };
   }
 }
 

@@ -209,10 +209,10 @@ export class SwitchRules {
     let sent = false;
     try {
       const plan = this.#plan(changes);
-      const mods = this.#actual.modsFor(plan);
+      const { mods, done } = this.#actual.changesFor(plan);
       sent = mods.length > 0;
       if (sent) await state.target.bundle(mods, { timeoutMs: BUNDLE_TIMEOUT_MS });
-      this.#actual.did(plan);
+      done();
       plan.commit();
       for (const { key } of plan.leaving) this.#begun.delete(key);
       this.#begin(plan.stating);
