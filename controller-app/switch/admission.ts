@@ -10,7 +10,7 @@
  */
 import { type Dpid, dpid } from '../../shared/domain/domain.js';
 import type { FeaturesReply } from '../openflow/index.js';
-import { helloFailed, OFPHFC } from './codec.js';
+import { helloFailed, OFPHFC_EPERM } from './codec.js';
 import type { Connection } from './connection.js';
 import { SwitchError, type SwitchErrorCode } from './errors.js';
 
@@ -77,5 +77,5 @@ export class Admission {
 }
 
 function refusal(code: SwitchErrorCode, message: string): SwitchError {
-  return new SwitchError(code, message, { answer: helloFailed(OFPHFC.EPERM, message, 0) });
+  return new SwitchError(code, message, { answer: helloFailed(OFPHFC_EPERM, message, 0) });
 }

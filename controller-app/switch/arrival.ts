@@ -5,7 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import { type FeaturesReply, helloElements, type MessageBody, VERSION } from '../openflow/index.js';
-import { badRequest, OFPBRC, type Received } from './codec.js';
+import { type Received, refusalOf } from './codec.js';
 import { Connection } from './connection.js';
 import { SwitchError } from './errors.js';
 import { faultOfFirst, introduce } from './handshake.js';
@@ -104,6 +104,6 @@ export function receive(socket: Socket, bounds: Bounds, turns: Turns, reception:
 
 function helloAgain({ frame }: Received): SwitchError {
   return new SwitchError('protocol', 'the switch said hello twice', {
-    answer: badRequest(OFPBRC.BAD_TYPE, frame),
+    answer: refusalOf(frame, 'OFPBRC_BAD_TYPE'),
   });
 }

@@ -1,15 +1,17 @@
 /**
  * Everything that this layer asks of the codec: messages to bytes and back, a stream to messages, and what the protocol wants a peer to
- * be told whose bytes make no message.
+ * be told that says what it should not.
  */
 import {
   decode,
+  type ErrorCode,
   type ErrorMessage,
   encode,
   errorAnswer,
   type Framer,
   type MessageBody,
-  type OpenFlowDecodeError,
+  OFPET_HELLO_FAILED,
+  OpenFlowDecodeError,
   refuseFatal,
   VERSION,
 } from '../openflow/index.js';
@@ -43,39 +45,25 @@ export function fromBytes(frame: Uint8Array): Received {
 }
 
 /** One after the other, as they are taken. Throws OpenFlowDecodeError when the stream makes no sense any more. */
-export function* framesOf(framer: Framer, chunk: Buffer): Generator<Uint8Array, undefined, undefined> {
-  yield* framer.push(chunk);
+export function framesOf(framer: Framer, chunk: Uint8Array): Generator<Uint8Array, void, undefined> {
+  return framer.push(chunk);
 }
 
-/** An error message repeats so much of what it is about (spec 1.3.5, 7.4.4: at least 64 bytes). */
-const REPEATED_BYTES = 64;
-const OFPET_BAD_REQUEST = 1;
-/** Codes of OFPET_BAD_REQUEST. */
-export const OFPBRC = {
-  BAD_VERSION: 0,
-  BAD_TYPE: 1,
-  BAD_EXPERIMENTER: 3,
-  BAD_LEN: 6,
-  MULTIPART_BUFFER_OVERFLOW: 13,
-} as const;
-const OFPET_HELLO_FAILED = 0;
-/** Codes of OFPET_HELLO_FAILED. */
-export const OFPHFC = { INCOMPATIBLE: 0, EPERM: 1 } as const;
-
-/** `frame` is what is wrong. */
-export function badRequest(code: number, frame: Uint8Array): Answer {
-  const data = Buffer.from(frame.subarray(0, REPEATED_BYTES));
-  const xid = data.length < 8 ? 0 : data.readUInt32BE(4);
-  return { xid, message: { type: 'error', errorType: OFPET_BAD_REQUEST, code, data } };
+/** To bytes that could not be read, or could not even be cut into messages. */
+export function answerTo(cause: OpenFlowDecodeError): Answer {
+  const message = errorAnswer(cause);
+  return { xid: message.xid, message };
 }
+
+/** To a message that is well-formed and has no place here. */
+export function refusalOf(frame: Uint8Array, code: ErrorCode): Answer {
+  return answerTo(new OpenFlowDecodeError(code, 'no place for this message', 0, frame));
+}
+
+/** The other code of OFPET_HELLO_FAILED (spec 1.3.5, 7.4.4.1). */
+export const OFPHFC_EPERM = 1;
 
 /** Its data is text for whoever looks after the switch. */
 export function helloFailed(code: number, why: string, xid: number): Answer {
   return { xid, message: { type: 'error', errorType: OFPET_HELLO_FAILED, code, data: Buffer.from(why) } };
-}
-
-/** What the protocol has for bytes that could not be read, or could not even be cut into messages. */
-export function answerTo(cause: OpenFlowDecodeError): Answer {
-  const message = errorAnswer(cause);
-  return { xid: message.xid, message };
 }

@@ -7,13 +7,13 @@
 import type { Socket } from 'node:net';
 import type { Timer } from '../../shared/runtime/clock.js';
 import { Framer, type MessageBody, OpenFlowDecodeError } from '../openflow/index.js';
-import { answerTo, badRequest, framesOf, fromBytes, OFPBRC, type Received, toBytes } from './codec.js';
+import { answerTo, framesOf, fromBytes, type Received, refusalOf, toBytes } from './codec.js';
 import { SwitchError } from './errors.js';
 import { farewell } from './farewell.js';
 import type { Bounds } from './options.js';
 import { only } from './replies.js';
 import { type Patience, Requests, type Take } from './requests.js';
-import { isForSwitchesOnly, isReply } from './senders.js';
+import { isForSwitchesOnly, isReply, refusedType } from './senders.js';
 import { afterOthers, type Turns } from './turns.js';
 
 export interface ConnectionHandler {
@@ -34,7 +34,7 @@ export class Connection {
   readonly address: string;
   private readonly framer = new Framer();
   /** What has been read and not been looked at. */
-  private frames: Iterator<Uint8Array> | undefined;
+  private frames: Iterator<Uint8Array, void, undefined> | undefined;
   private readonly drained = new Set<() => void>();
   private echoTimer: Timer;
   /** The number of our echo request that is not answered yet. */
@@ -208,13 +208,13 @@ export class Connection {
     else if (isReply(message)) this.passOver(message, xid);
     else if (message.type === 'experimenter') {
       // Somebody's extension: the specification has an answer for it, and nothing is broken.
-      const answer = badRequest(OFPBRC.BAD_EXPERIMENTER, frame);
+      const answer = refusalOf(frame, 'OFPBRC_BAD_EXPERIMENTER');
       this.send(answer.message, answer.xid);
     } else if (isForSwitchesOnly(message)) {
       const what = message.type === 'unknown' ? `message type ${message.messageType}` : message.type;
       this.close(
         new SwitchError('protocol', `the switch sent ${what}, which no switch may send`, {
-          answer: badRequest(OFPBRC.BAD_TYPE, frame),
+          answer: refusalOf(frame, refusedType(frame)),
         }),
       );
     } else this.handler.onMessage(received);

@@ -3,8 +3,14 @@
  */
 
 import type { Port as WirePort } from '../openflow/index.js';
-import { type FeaturesReply, helloOffers, type MessageBody, OFPC_FRAG, VERSION } from '../openflow/index.js';
-import { badRequest, helloFailed, OFPBRC, OFPHFC, type Received } from './codec.js';
+import {
+  type FeaturesReply,
+  helloOffers,
+  OFPC_FRAG,
+  OFPHFC_INCOMPATIBLE,
+  VERSION,
+} from '../openflow/index.js';
+import { helloFailed, type Received, refusalOf } from './codec.js';
 import type { Connection } from './connection.js';
 import { type OpenFlowError, SwitchError } from './errors.js';
 import { allParts, only } from './replies.js';
@@ -19,22 +25,17 @@ export interface Handshake {
   readonly ports: readonly WirePort[];
 }
 
-/** True when a peer's hello allows version 1.3 (7.5.1): by its bitmap, or by being able to speak at least that. */
-function speaksOurVersion(hello: Extract<MessageBody, { type: 'hello' }>, version: number): boolean {
-  return helloOffers(hello.elements, version, VERSION);
-}
-
-/** Why a connection can't go on after its first message, if it can't: that must be a hello that allows 1.3. */
+/** Why a connection can't go on after its first message, if it can't: that must be a hello that allows 1.3 (7.5.1). */
 export function faultOfFirst({ message, version, xid, frame }: Received): SwitchError | undefined {
   if (message.type !== 'hello')
     return new SwitchError('protocol', `${message.type} came before hello`, {
-      answer: badRequest(OFPBRC.BAD_TYPE, frame),
+      answer: refusalOf(frame, 'OFPBRC_BAD_TYPE'),
     });
-  if (speaksOurVersion(message, version)) return undefined;
+  if (helloOffers(message.elements, version, VERSION)) return undefined;
   return new SwitchError(
     'version',
     `the switch speaks OpenFlow wire version ${version}, not ${VERSION}: set protocols=OpenFlow13 on its bridge`,
-    { answer: helloFailed(OFPHFC.INCOMPATIBLE, 'only OpenFlow 1.3 is spoken here', xid) },
+    { answer: helloFailed(OFPHFC_INCOMPATIBLE, 'only OpenFlow 1.3 is spoken here', xid) },
   );
 }
 

@@ -2,7 +2,7 @@
  * How requests take their replies: one message of a type, or the parts of a multipart answer.
  */
 import type { MessageBody, MessageOf, MessageType, MultipartReply } from '../openflow/index.js';
-import { badRequest, OFPBRC } from './codec.js';
+import { refusalOf } from './codec.js';
 import { SwitchError } from './errors.js';
 import type { Take } from './requests.js';
 
@@ -41,7 +41,7 @@ export function eachPart<T extends MultipartReply['type']>(
     bytes += Math.max(frame.length, LEAST_PART_BYTES);
     if (bytes > maxBytes)
       throw new SwitchError('too-large', `the ${type} statistics are larger than ${maxBytes} bytes`, {
-        answer: badRequest(OFPBRC.MULTIPART_BUFFER_OVERFLOW, frame),
+        answer: refusalOf(frame, 'OFPBRC_MULTIPART_BUFFER_OVERFLOW'),
       });
     onPart(body as PartOf<T>);
     return more ? undefined : { done: undefined };

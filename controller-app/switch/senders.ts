@@ -1,10 +1,9 @@
 /**
  * Who may send what (spec 1.3.5, 6.1): a switch replies, tells of itself, and says hello, echo and error. The rest are a controller's.
  */
-import type { MessageBody } from '../openflow/index.js';
+import type { ErrorCode, MessageBody, MessageType } from '../openflow/index.js';
 
-/** Names as the specification has them, also of messages that are never sent from here. */
-const CONTROLLERS: ReadonlySet<string> = new Set([
+const CONTROLLERS: ReadonlySet<MessageType> = new Set<MessageType>([
   'features_request',
   'get_config_request',
   'set_config',
@@ -21,6 +20,20 @@ const CONTROLLERS: ReadonlySet<string> = new Set([
   'get_async_request',
   'set_async',
   'bundle_add',
+  'flow_monitor_cancel',
+  'nx_role_request',
+  'nx_flow_mod',
+  'flow_mod_table_id',
+  'set_packet_in_format',
+  'flow_age',
+  'nx_set_async',
+  'nx_set_async2',
+  'set_controller_id',
+  'tlv_table_mod',
+  'tlv_table_request',
+  'resume',
+  'ct_flush',
+  'ct_flush_zone',
 ]);
 
 export function isReply(message: MessageBody): boolean {
@@ -32,4 +45,11 @@ export function isReply(message: MessageBody): boolean {
 /** True of what no switch may send: a controller's messages, and those that no version 1.3 has. */
 export function isForSwitchesOnly(message: MessageBody): boolean {
   return message.type === 'unknown' || message.type === 'bundle_control' || CONTROLLERS.has(message.type);
+}
+
+const OFPT_EXPERIMENTER = 4;
+
+/** What is wrong with such a message. */
+export function refusedType(frame: Uint8Array): ErrorCode {
+  return frame[1] === OFPT_EXPERIMENTER ? 'OFPBRC_BAD_EXP_TYPE' : 'OFPBRC_BAD_TYPE';
 }

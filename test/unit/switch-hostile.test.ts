@@ -7,7 +7,7 @@ import { createServer } from 'node:net';
 import fc from 'fast-check';
 import t, { type Test } from 'tap';
 import { helloElements, type MessageBody, OFPP } from '../../controller-app/openflow/index.js';
-import { fromBytes, toBytes } from '../../controller-app/switch/codec.js';
+import { toBytes } from '../../controller-app/switch/codec.js';
 import { Connection } from '../../controller-app/switch/connection.js';
 import { logRefusal, type Switch, SwitchError } from '../../controller-app/switch/index.js';
 import { Lobby, neighbourhood } from '../../controller-app/switch/lobby.js';
@@ -31,7 +31,9 @@ import { waitFor } from '../lab/wait.js';
 t.setTimeout(60_000);
 
 const [HELLO_FAILED, BAD_REQUEST] = [0, 1];
-const [BAD_VERSION, BAD_TYPE, BAD_EXPERIMENTER, BAD_LEN, OVERFLOW] = [0, 1, 3, 6, 13];
+const [BAD_INSTRUCTION, BAD_MATCH] = [3, 4];
+const [BAD_VERSION, BAD_TYPE, BAD_EXPERIMENTER, BAD_EXP_TYPE, BAD_LEN, OVERFLOW] = [0, 1, 3, 4, 6, 13];
+const DUP_FIELD = 10;
 const EPERM = 1;
 
 /** A message of any type, with a body of this many zeros. */
@@ -49,6 +51,8 @@ function raw(
   return bytes;
 }
 
+const hexOf = (message: MessageBody, xid: number): string =>
+  Buffer.from(toBytes(message, xid)).toString('hex');
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 // Framing, through a socket
@@ -56,13 +60,14 @@ const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve)
 /** A connection whose messages and chunks are written down. */
 async function recorded(t: Test) {
   const chunks: number[] = [];
-  const messages: MessageBody[] = [];
+  /** In their bytes, as hex. */
+  const messages: string[] = [];
   const closed: (Error | undefined)[] = [];
   let connection: Connection | undefined;
   const server = createServer((socket) => {
     socket.on('data', ({ length }) => chunks.push(length));
     connection = new Connection(socket, bounds({}), new Turns(), {
-      onMessage: ({ message }) => messages.push(message),
+      onMessage: ({ message, xid }) => messages.push(hexOf(message, xid)),
       onClose: (reason) => closed.push(reason),
     });
   }).listen(0, '127.0.0.1');
@@ -98,12 +103,6 @@ const STREAM: readonly MessageBody[] = [
   },
   packetIn(3),
 ];
-/** What is heard of these messages. */
-const asHeard = (said: readonly MessageBody[]): readonly MessageBody[] =>
-  said.map((message, xid) => fromBytes(toBytes(message, xid)).message);
-const plain = (value: unknown): string =>
-  JSON.stringify(value, (_, part: unknown) => (typeof part === 'bigint' ? `${part}n` : part));
-
 t.test('a byte at a time, a connection hears the same messages', async (t) => {
   const bytes = Buffer.concat(STREAM.map((message, xid) => toBytes(message, xid)));
   const whole = await recorded(t);
@@ -113,8 +112,8 @@ t.test('a byte at a time, a connection hears the same messages', async (t) => {
   const single = await recorded(t);
   for (const byte of bytes) await single.write(Buffer.from([byte]));
   t.equal(single.chunks.length, bytes.length, 'every byte came alone');
-  t.equal(plain(single.messages), plain(asHeard(STREAM)));
-  t.equal(plain(whole.messages), plain(asHeard(STREAM)));
+  t.same(single.messages, STREAM.map(hexOf));
+  t.same(whole.messages, STREAM.map(hexOf));
   t.same([...single.closed, ...whole.closed], []);
 });
 
@@ -135,7 +134,7 @@ t.test('cut anywhere, a connection hears the same messages', async (t) => {
         await write(bytes.subarray(at, at + length));
         at += length;
       }
-      if (plain(messages) !== plain(asHeard(said))) throw new Error('heard something else');
+      if (messages.join() !== said.map(hexOf).join()) throw new Error('heard something else');
     }),
     { numRuns: 100 },
   );
@@ -150,7 +149,38 @@ t.test('one wrong byte in a length is not overheard', async (t) => {
   for (const byte of bytes) await write(Buffer.from([byte]));
   await waitFor('the end', () => closed.length > 0);
   t.match(closed, [{ code: 'protocol' }]);
-  t.equal(messages.length, 2, 'what came before it was heard');
+  t.same(messages, STREAM.slice(0, 2).map(hexOf), 'what came before it was heard');
+  const whole = await recorded(t);
+  await whole.write(bytes);
+  await waitFor('the end', () => whole.closed.length > 0);
+  t.same(whole.messages, messages, 'also when it came in one piece');
+});
+
+t.test('whatever bytes come, a connection lives on or ends with a reason', async (t) => {
+  const good = Buffer.concat(STREAM.map((message, xid) => toBytes(message, xid)));
+  const hurt = fc
+    .array(fc.tuple(fc.nat(good.length - 1), fc.nat(255)), { minLength: 1, maxLength: 8 })
+    .map((changes) => {
+      const bytes = Buffer.from(good);
+      for (const [at, value] of changes) bytes[at] = value;
+      return bytes;
+    });
+  const ends = { reasons: new Set<string>(), lived: 0 };
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(fc.uint8Array({ minLength: 1, maxLength: 400 }), hurt), async (bytes) => {
+      const { closed, write } = await recorded(t);
+      await write(bytes);
+      await turn();
+      const [reason] = closed;
+      if (closed.length > 1) throw new Error('ended twice');
+      if (closed.length === 0) ends.lived++;
+      else if (reason instanceof SwitchError) ends.reasons.add(reason.code);
+      else throw new Error(`ended with ${String(reason)}`);
+    }),
+    { numRuns: 300 },
+  );
+  t.same([...ends.reasons], ['protocol']);
+  t.ok(ends.lived > 0, `${ends.lived} were not that bad`);
 });
 
 t.test('the longest message is heard like any other', async (t) => {
@@ -159,7 +189,7 @@ t.test('the longest message is heard like any other', async (t) => {
   const message = packetIn(9, 0xffff - empty);
   await write(toBytes(message, 0));
   await waitFor('the message', () => messages.length === 1);
-  t.match(messages, [{ totalLen: 0xffff - empty }]);
+  t.same(messages, [hexOf(message, 0)]);
 });
 
 // Errors are told
@@ -171,7 +201,66 @@ interface Wrong {
   readonly refused?: RegExp;
 }
 
+/** A good message in which one thing is changed. */
+function altered(message: MessageBody, was: string, is: string): Buffer {
+  const hex = hexOf(message, 0x1234);
+  if (hex.split(was).length !== 2) throw new Error(`${was} is not there once`);
+  return Buffer.from(hex.replace(was, is), 'hex');
+}
+const removal: MessageBody = {
+  ...{ type: 'flow_removed', cookie: 5n, priority: 3, reason: 'delete', tableId: 2, match: { in_port: 7 } },
+  ...{ durationSec: 1, durationNsec: 2, idleTimeout: 3, hardTimeout: 4, packetCount: 5n, byteCount: 6n },
+};
+
 const WRONG: readonly Wrong[] = [
+  {
+    name: 'a field twice in a match',
+    bytes: altered({ ...packetIn(1), match: { in_port: 1, in_phy_port: 2 } }, '80000204', '80000004'),
+    error: [BAD_MATCH, DUP_FIELD],
+  },
+  {
+    name: 'a match of another kind',
+    bytes: altered(removal, '0001000c8000', '0000000c8000'),
+    error: [BAD_MATCH, 0],
+  },
+  {
+    name: 'a match that is longer than its message',
+    bytes: altered(removal, '0001000c8000', '000100ff8000'),
+    error: [BAD_MATCH, 1],
+  },
+  {
+    name: 'an instruction that is shorter than its own header',
+    bytes: altered(
+      {
+        type: 'multipart_reply',
+        body: {
+          type: 'flow',
+          flows: [
+            {
+              ...{
+                table: 0,
+                durationSec: 0,
+                durationNsec: 0,
+                priority: 1,
+                cookie: 0n,
+                packetCount: 0n,
+                byteCount: 0n,
+              },
+              ...{ match: {}, instructions: [{ type: 'goto_table', table: 5 }] },
+            },
+          ],
+        },
+      },
+      '0001000805000000',
+      '0001000205000000',
+    ),
+    error: [BAD_INSTRUCTION, 7],
+  },
+  {
+    name: 'an extension that only a controller uses',
+    bytes: Buffer.from(toBytes({ type: 'ct_flush_zone', zone: 7 }, 0x1234)),
+    error: [BAD_REQUEST, BAD_EXP_TYPE],
+  },
   { name: 'a length under 8', bytes: raw(4, 10, 0, { length: 7 }), error: [BAD_REQUEST, BAD_LEN] },
   { name: 'a length of 0', bytes: raw(4, 2, 100, { length: 0 }), error: [BAD_REQUEST, BAD_LEN] },
   { name: 'a body that is too short', bytes: raw(4, 10, 4), error: [BAD_REQUEST, BAD_LEN] },
