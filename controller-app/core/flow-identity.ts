@@ -26,6 +26,18 @@ export function flowContent(flow: Flow): string {
   return `${cookie} ${idleTimeout} ${hardTimeout} ${flags & LASTING_FLAGS} ${instructionsKey(flow.instructions)}`;
 }
 
+/** A flow with what it is known and compared by. */
+export interface Identified {
+  readonly key: string;
+  readonly content: string;
+  readonly flow: Flow;
+}
+
+/** Throws an `OpenFlowEncodeError` for a flow that cannot be sent. */
+export function identify(flow: Flow): Identified {
+  return { key: flowKey(flow), content: flowContent(flow), flow };
+}
+
 /** For people. */
 export function describeFlow({ table, priority, match }: Flow): string {
   const shown = JSON.stringify(match, (_, value: unknown) =>

@@ -4,7 +4,7 @@
 import type { Flow } from '../openflow/index.js';
 import { OFPFF } from '../openflow/index.js';
 import { cookieClass } from './cookies.js';
-import { describeFlow, flowContent, flowKey } from './flow-identity.js';
+import { describeFlow, type Identified } from './flow-identity.js';
 import type { Rule } from './plugin.js';
 
 /**
@@ -30,11 +30,8 @@ export function endsByItself(flow: Flow): boolean {
   return (flow.idleTimeout ?? 0) > 0 || (flow.hardTimeout ?? 0) > 0;
 }
 
-/** A flow with what it is known and compared by. */
-export interface Stated {
-  readonly key: string;
-  readonly content: string;
-  readonly flow: Flow;
+/** A rule of a group. */
+export interface Stated extends Identified {
   readonly group: string;
 }
 
@@ -67,20 +64,20 @@ export class RuleSet {
 
   /**
    * From the present groups to these; an empty one goes. A rule may move from one of them to another. Throws when two groups state the
-   * same rule, and an `OpenFlowEncodeError` for one that can't be sent.
+   * same rule.
    */
-  plan(groups: ReadonlyMap<string, readonly Flow[]>): Plan {
+  plan(groups: ReadonlyMap<string, readonly Identified[]>): Plan {
     const stating = new Map<string, Stated>();
     const next = new Map<string, Map<string, Stated>>();
-    for (const [group, flows] of groups) {
+    for (const [group, rules] of groups) {
       const byKey = new Map<string, Stated>();
-      for (const flow of flows) {
-        const stated = { key: flowKey(flow), content: flowContent(flow), flow, group };
+      for (const rule of rules) {
+        const stated = { ...rule, group };
         const owner = this.#rules.get(stated.key)?.group;
         const rival =
           stating.get(stated.key)?.group ?? (owner !== undefined && !groups.has(owner) ? owner : undefined);
         if (rival !== undefined)
-          throw new Error(`the groups ${rival} and ${group} state the same rule: ${describeFlow(flow)}`);
+          throw new Error(`the groups ${rival} and ${group} state the same rule: ${describeFlow(rule.flow)}`);
         byKey.set(stated.key, stated);
         stating.set(stated.key, stated);
       }

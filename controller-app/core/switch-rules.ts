@@ -10,11 +10,11 @@
  * anew when it comes back.
  */
 import type { Flow, FlowMod, FlowRemovedMessage, FlowStats } from '../openflow/index.js';
-import { BundleError } from '../switch/index.js';
+import { afterOthers, BundleError } from '../switch/index.js';
 import { ActualRules, Comparison, type Difference, modsOf } from './actual-rules.js';
 import { OUR_COOKIES } from './cookies.js';
 import { CoreError } from './errors.js';
-import { flowKey } from './flow-identity.js';
+import { flowKey, type Identified, identify } from './flow-identity.js';
 import { endsByItself, type Plan, RuleSet, type Stated } from './rule-set.js';
 
 /** The most that all plugins together may state for one switch, and that a switch may have of ours. */
@@ -23,6 +23,9 @@ const MAX_RULES_PER_SWITCH = 200_000;
 const MAX_WAITING_CHANGES = 4_096;
 /** For each answer within a bundle: a switch may take its time to commit many rules. */
 const BUNDLE_TIMEOUT_MS = 20_000;
+
+/** Rules that are looked at in one go: a few ms of work. */
+const PORTION = 256;
 
 /** What is needed of a live switch. */
 export interface RuleTarget {
@@ -44,12 +47,17 @@ export interface Reconciled {
   readonly removed: number;
 }
 
-type Groups = ReadonlyMap<string, readonly Flow[]>;
+type Groups<T> = ReadonlyMap<string, readonly T[]>;
 
 interface Change {
-  readonly groups: Groups;
+  readonly groups: Groups<Flow>;
   /** Once: confirmed, or failed with this. */
   readonly settle: (error?: unknown) => void;
+}
+
+/** A change that can be carried out. */
+interface ReadyChange extends Change {
+  readonly rules: Groups<Identified>;
 }
 
 interface Arrival {
@@ -100,7 +108,7 @@ export class SwitchRules {
    * States groups of rules, in place of what they had. Settles when the switch has confirmed, or when it is away and they are
    * remembered. Fails when they can't be, and then nothing has changed.
    */
-  change(owner: string, groups: Groups): Promise<void> {
+  change(owner: string, groups: Groups<Flow>): Promise<void> {
     return new Promise((resolve, reject) => {
       const waiting = this.waiting(owner);
       if (waiting >= MAX_WAITING_CHANGES) {
@@ -164,10 +172,14 @@ export class SwitchRules {
     if (this.#working) return;
     this.#working = true;
     while (this.#state.name === 'unknown' || this.#waiting.length > 0) {
-      const state = this.#state;
-      if (state.name === 'unknown') await this.#reconcile(state);
-      else if (state.name === 'away') this.#remember(this.#take());
-      else await this.#send(state, this.#take());
+      if (this.#state.name === 'unknown') {
+        await this.#reconcile(this.#state);
+        continue;
+      }
+      const changes = await ready(this.#take());
+      // Meanwhile the switch may have come or gone: then they were stated while it was away.
+      if (this.#state.name === 'known') await this.#send(this.#state, changes);
+      else this.#remember(changes);
     }
     this.#working = false;
   }
@@ -178,7 +190,7 @@ export class SwitchRules {
     return this.#waiting.splice(0, count);
   }
 
-  #remember(changes: readonly Change[]): void {
+  #remember(changes: readonly ReadyChange[]): void {
     for (const change of changes) {
       try {
         const plan = this.#plan([change]);
@@ -193,9 +205,9 @@ export class SwitchRules {
   }
 
   /** What several changes mean together: of one group the last counts. */
-  #plan(changes: readonly Change[]): Plan {
-    const groups = new Map<string, readonly Flow[]>();
-    for (const change of changes) for (const [group, flows] of change.groups) groups.set(group, flows);
+  #plan(changes: readonly ReadyChange[]): Plan {
+    const groups = new Map<string, readonly Identified[]>();
+    for (const { rules } of changes) for (const [group, its] of rules) groups.set(group, its);
     const plan = this.#rules.plan(groups);
     if (plan.size > this.#maxRules)
       throw new CoreError(
@@ -205,7 +217,7 @@ export class SwitchRules {
     return plan;
   }
 
-  async #send(state: State & { readonly name: 'known' }, changes: readonly Change[]): Promise<void> {
+  async #send(state: State & { readonly name: 'known' }, changes: readonly ReadyChange[]): Promise<void> {
     let sent = false;
     try {
       const plan = this.#plan(changes);
@@ -237,8 +249,9 @@ export class SwitchRules {
 
   async #reconcile(state: State & { readonly name: 'unknown' }): Promise<void> {
     const { target, before, arrival } = state;
-    this.#remember(this.#waiting.splice(0, before));
     this.#alone = 0;
+    this.#remember(await ready(this.#waiting.splice(0, before)));
+    if (this.#state !== state) return;
     const comparison = new Comparison(this.#rules);
     this.#actual = comparison.actual;
     try {
@@ -262,6 +275,29 @@ export class SwitchRules {
       target.close(error instanceof Error ? error : new Error(String(error)));
     }
   }
+}
+
+/** The changes whose rules can be sent; the others fail. Many rules are looked at in portions, between which everybody else has a turn. */
+async function ready(changes: readonly Change[]): Promise<ReadyChange[]> {
+  const good: ReadyChange[] = [];
+  let count = 0;
+  for (const change of changes) {
+    const rules = new Map<string, Identified[]>();
+    try {
+      for (const [group, flows] of change.groups) {
+        const its: Identified[] = [];
+        for (const flow of flows) {
+          its.push(identify(flow));
+          if (++count % PORTION === 0) await afterOthers();
+        }
+        rules.set(group, its);
+      }
+      good.push({ ...change, rules });
+    } catch (error) {
+      change.settle(error);
+    }
+  }
+  return good;
 }
 
 function tooManyThere(most: number): CoreError {

@@ -19,3 +19,4 @@ export {
   Switch,
   type SwitchEvents,
 } from './switch.js';
+export { afterOthers } from './turns.js';

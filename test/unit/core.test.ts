@@ -231,6 +231,7 @@ t.test('what waits for a bundle when the switch goes is in the first one when it
   });
   const under = rules.change('p', groups({ a: [flow(2)] }));
   const waits = rules.change('p', groups({ b: [flow(3)] }));
+  await settled();
   connection.close();
   store.flows.clear();
   const back = rules.connect(store.connect());
@@ -243,6 +244,20 @@ t.test('what waits for a bundle when the switch goes is in the first one when it
       ['add', 3],
     ],
   ]);
+});
+
+t.test('many rules are looked at in portions: others have their turns', async (t) => {
+  const { rules, store } = await inService();
+  let turns = 0;
+  let done = false;
+  const others = (async () => {
+    for (; !done; turns++) await settled();
+  })();
+  await rules.change('p', groups({ a: Array.from({ length: 5_000 }, (_, port) => flow(port)) }));
+  done = true;
+  await others;
+  t.ok(turns > 10, `${turns} turns`);
+  t.equal(store.flows.size, 5_000);
 });
 
 t.test('when nobody knows what became of a bundle, the switch is asked', async (t) => {
