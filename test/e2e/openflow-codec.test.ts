@@ -13,7 +13,7 @@ import { ALL_KINDS, kindsIn } from '../fixtures/openvswitch/kinds.js';
 import { COMPLAINT, isPeculiar, isSilent, NOT_SENT } from '../fixtures/openvswitch/limits.js';
 import type { Captured } from '../fixtures/openvswitch/relay.js';
 import { holdSession } from '../fixtures/openvswitch/session.js';
-import { REFUSED_VALUES, VALUES } from '../fixtures/openvswitch/vectors/all.js';
+import { REFUSED_VALUES, VALUES } from '../fixtures/openvswitch/vectors/index.js';
 import { startOpenVSwitch } from '../lab/index.js';
 
 t.setTimeout(240_000);
@@ -160,7 +160,7 @@ t.test('a control: one altered bit is noticed wherever Open vSwitch prints it', 
   const noticed = new Set<Buffer>();
   const silent = new Set<string>();
   const faults: string[] = [];
-  let same = 0;
+  let [same, refused] = [0, 0];
   for (const [i, { original, bytes, before }] of cases.entries()) {
     const text = texts[i] ?? '';
     const after = readOurs(bytes);
@@ -169,17 +169,31 @@ t.test('a control: one altered bit is noticed wherever Open vSwitch prints it', 
       for (const path of differences(before.message, after.message))
         silent.add(`${before.message.type}: ${path}`);
     // Where both take the altered bytes for a message they must still say the same.
-    if (!after || COMPLAINT.test(text) || isPeculiar(after.message)) continue;
-    if (after.text === text) same++;
+    if (COMPLAINT.test(text)) continue;
+    if (!after) refused++;
+    else if (isPeculiar(after.message)) continue;
+    else if (after.text === text) same++;
     else faults.push(fault(bytes, { ours: after.text, 'Open vSwitch': text }));
   }
   t.strictSame(some(faults), [], 'the altered messages that both understand are still printed alike');
-  const unnoticed = new Set(
-    cases.map(({ original }) => original).filter((original) => !noticed.has(original)),
+  // Unless nothing but the name is printed of it.
+  const unnoticed = cases.filter(
+    ({ original, before }) => !noticed.has(original) && !before.text.endsWith(':'),
   );
-  t.strictSame([...unnoticed].map(hex), [], 'in every message something is noticed');
+  t.strictSame(
+    some(unnoticed.map(({ original }) => hex(original))),
+    [],
+    'in every message something is noticed',
+  );
   const unexpected = [...silent].filter((place) => !isSilent(place)).sort();
   t.strictSame(unexpected, [], 'nothing goes unnoticed but what Open vSwitch does not print');
-  t.ok(same > 20_000, `${cases.length} alterations, ${same} of them understood and printed alike by both`);
+  t.ok(
+    same > cases.length / 2,
+    `${cases.length} alterations, ${same} of them understood and printed alike by both`,
+  );
+  t.ok(
+    refused < cases.length / 100,
+    `${refused} refused by us alone: for lengths, duplicates and reserved bits`,
+  );
   t.end();
 });
