@@ -74,8 +74,8 @@ export class AgentRequests {
 
   async #answer(request: Request): Promise<void> {
     const { domain, queue, limits } = this.#options;
-    // Also what an earlier link asked: a domain that hangs must not collect the requests of one link after another.
-    if (Math.max(this.#inFlight, queue.waiting) >= limits.maxInFlight) {
+    // What an earlier link asked is asked again over this one; but a domain that hangs must not collect the requests of link after link.
+    if (this.#inFlight >= limits.maxInFlight || queue.waiting >= 2 * limits.maxInFlight) {
       this.#fail(request.id, new DomainError('not-ready', 'too many requests at once: try again later'));
       return;
     }
