@@ -253,6 +253,7 @@ t.test('what an action must not be is the error that the protocol has for it', a
 
 t.test('what an instruction must not be is the error that the protocol has for it', async (t) => {
   const broken: [name: string, text: string, code: string][] = [
+    ['half a header', '0001', 'OFPBIC_BAD_LEN'],
     ['4 bytes', '00010004', 'OFPBIC_BAD_LEN'],
     ['12 bytes', '0001000c 09000000 00000000', 'OFPBIC_BAD_LEN'],
     ['longer than the message', '00010010 09000000', 'OFPBIC_BAD_LEN'],
@@ -407,6 +408,15 @@ t.test('instructions have one key, whatever their spelling', async (t) => {
     [[apply({ type: 'output', port: 1, maxLen: 5 })], [apply(out)]],
   ];
   for (const [a, b] of same) t.equal(instructionsKey(a), instructionsKey(b));
+  const long = Array.from({ length: 2_700 }, (_, i): Action => {
+    const field = i % 2 === 0 ? 'xxreg0' : 'xxreg1';
+    return { type: 'reg_load', destination: { field, start: 3, bits: 5 }, value: BigInt(i % 32) };
+  });
+  t.not(
+    instructionsKey([apply(...long)]),
+    instructionsKey([apply(...long.slice(1))]),
+    'also of what is longer in one form than a message',
+  );
   const others: [Instruction[], Instruction[]][] = [
     [[], [apply(out)]],
     [[apply(out)], [{ type: 'write_actions', actions: [out] }]],

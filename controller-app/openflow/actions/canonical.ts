@@ -1,13 +1,13 @@
 /**
  * Actions and instructions in one form for all that mean the same. Open vSwitch does not say a rule in the words in which it was told: bits that
- * were set by one set_field with a mask come back as a reg_load for each run of them, Nicira's newer forms as the older ones where those will do.
+ * were set by one set_field with a mask come back as a reg_load for each run of them, Nicira's newer forms as the older where those will do.
  */
 import { OFPP } from '../constants.js';
 import { type Bits, bitsOf, spell } from '../match/canonical.js';
 import { fieldNamed, type Match, type NamedField } from '../match/fields.js';
 import { isMasked } from '../match/oxm.js';
-import { Writer } from '../wire/index.js';
-import type { Action } from './action.js';
+import { type Codec, Writer } from '../wire/index.js';
+import { type Action, actions } from './action.js';
 import { type Instruction, instructions } from './instruction.js';
 import { OFPCML_NO_BUFFER } from './standard.js';
 
@@ -61,31 +61,9 @@ function setting(field: NamedField, bits: Bits): Setting {
   return { field: first.kind.bits === field.kind.bits ? first : field, bits };
 }
 
-/** One set_field, or a reg_load for each run of bits: it has no room for fields of experimenters. */
-function actionsOf({ field, bits }: Setting): Action[] {
+function actionOf({ field, bits }: Setting): Action {
   const spelling = spell(field, bits);
-  if (!isMasked(spelling)) return [{ type: 'set_field', field: { [field.name]: spelling } }];
-  if (field.experimenter !== undefined) return [{ type: 'reg_load2', field: { [field.name]: spelling } }];
-  return runsOf(bits.mask).map(({ start, bits: count }) => ({
-    type: 'reg_load',
-    destination: { field: field.name, start, bits: count },
-    value: BigInt.asUintN(count, bits.value >> BigInt(start)),
-  }));
-}
-
-/** A reg_load loads no more. */
-const MOST_BITS = 64;
-
-/** Where the ones are in a mask, from the lowest. */
-function runsOf(mask: bigint): { readonly start: number; readonly bits: number }[] {
-  const runs: { start: number; bits: number }[] = [];
-  for (let at = 0, rest = mask; rest !== 0n; at++, rest >>= 1n) {
-    if ((rest & 1n) === 0n) continue;
-    const last = runs.at(-1);
-    if (last && last.start + last.bits === at && last.bits < MOST_BITS) last.bits++;
-    else runs.push({ start: at, bits: 1 });
-  }
-  return runs;
+  return { type: isMasked(spelling) ? 'reg_load2' : 'set_field', field: { [field.name]: spelling } };
 }
 
 /** What is set later wins. */
@@ -145,7 +123,7 @@ function modern(action: Action): Action {
     case 'resubmit_port':
       return { type: 'resubmit', port: action.port, table: SAME_TABLE };
     case 'output_reg':
-      return { ...action, type: 'output_reg2' };
+      return typeof action.source.field === 'string' ? { ...action, type: 'output_reg2' } : action;
     case 'controller2':
       return toController(action);
     case 'sample':
@@ -182,7 +160,7 @@ export function canonicalActions(list: readonly Action[]): Action[] {
   const out: Action[] = [];
   let open: Setting | undefined;
   const flush = (): void => {
-    if (open) out.push(...actionsOf(open));
+    if (open && open.bits.mask !== 0n) out.push(actionOf(open));
     open = undefined;
   };
   for (const action of list) {
@@ -231,18 +209,38 @@ export function canonicalInstructions(list: readonly Instruction[]): Instruction
     .sort((a, b) => ORDER.indexOf(a.type) - ORDER.indexOf(b.type));
 }
 
-const keyWriter = new Writer();
+const w = new Writer();
+const latin1 = new TextDecoder('latin1');
+
+/** What no written byte becomes: it keeps apart what is inside of an action from what comes after it. */
+const [OPEN, CLOSE] = ['\u{f000}', '\u{f001}'] as const;
+
+function written<T>(codec: Codec<readonly T[]>, one: T): string {
+  w.reset();
+  codec.write(w, [one]);
+  return latin1.decode(w.bytes.subarray(0, w.length));
+}
+
+/** Action by action: in this form a list may be longer than a message. */
+function keyOfActions(list: readonly Action[]): string {
+  const keys = list.map((action) => {
+    if (action.type === 'clone') return `clone${OPEN}${keyOfActions(action.actions)}${CLOSE}`;
+    if (action.type !== 'ct') return written(actions, action);
+    const { exec = [], ...plain } = action;
+    return `${written(actions, plain)}${OPEN}${keyOfActions(exec)}${CLOSE}`;
+  });
+  return keys.join('');
+}
 
 /**
  * Equal for instructions that do the same, as `matchKey` is for matches. For comparing, not for people. Throws an OpenFlowEncodeError
  * for what could not be sent.
  */
 export function instructionsKey(list: readonly Instruction[]): string {
-  keyWriter.reset();
-  instructions.write(keyWriter, list);
-  keyWriter.reset();
-  instructions.write(keyWriter, canonicalInstructions(list));
-  let key = '';
-  for (let i = 0; i < keyWriter.length; i++) key += String.fromCharCode(keyWriter.bytes[i] as number);
-  return key;
+  w.reset();
+  instructions.write(w, list);
+  const keys = canonicalInstructions(list).map((one) =>
+    'actions' in one ? `${one.type}${OPEN}${keyOfActions(one.actions)}${CLOSE}` : written(instructions, one),
+  );
+  return keys.join('');
 }

@@ -7,6 +7,7 @@ import {
   inField,
   type OneOf,
   pad,
+  type Reader,
   rest,
   struct,
   u8,
@@ -82,17 +83,7 @@ const instruction: Codec<Instruction> = {
 
 /** Of one type there is at most one (5.9): more is OFPBIC_DUP_INST. Experimenters' may come in numbers. */
 export const instructions: Codec<readonly Instruction[]> = {
-  read: (r) => {
-    const all: Instruction[] = [];
-    const seen = new Set<string>();
-    while (r.left > 0) {
-      const at = r.pos;
-      const one = instruction.read(r);
-      if (isRepeated(seen, one)) r.fail('OFPBIC_DUP_INST', `${one.type} twice`, at);
-      all.push(one);
-    }
-    return all;
-  },
+  read: (r) => r.within(r.left, readAll, 'OFPBIC_BAD_LEN'),
   write: (w, all) => {
     const seen = new Set<string>();
     for (const one of all) {
@@ -101,6 +92,18 @@ export const instructions: Codec<readonly Instruction[]> = {
     }
   },
 };
+
+function readAll(r: Reader): Instruction[] {
+  const all: Instruction[] = [];
+  const seen = new Set<string>();
+  while (r.left > 0) {
+    const at = r.pos;
+    const one = instruction.read(r);
+    if (isRepeated(seen, one)) r.fail('OFPBIC_DUP_INST', `${one.type} twice`, at);
+    all.push(one);
+  }
+  return all;
+}
 
 function isRepeated(seen: Set<string>, { type }: Instruction): boolean {
   if (type === 'unknown' || type === 'experimenter') return false;
