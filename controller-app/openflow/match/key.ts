@@ -4,7 +4,8 @@
 import { Writer } from '../wire/index.js';
 import { canonicalMatch } from './canonical.js';
 import { fieldNamed, type Match, type NamedField } from './fields.js';
-import { clearAbove, coverage, isMasked, oxms, writeUnknown } from './oxm.js';
+import { clearAbove, coverage } from './mask-bytes.js';
+import { isMasked, oxms, writeUnknown } from './oxm.js';
 
 const w = new Writer();
 
