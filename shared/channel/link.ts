@@ -13,6 +13,8 @@ import type { Limits } from './limits.js';
 
 /** RFC 6455, section 5.5: a control frame carries at most 125 bytes, two of them the code. */
 const MAX_REASON_BYTES = 123;
+/** What a peer may send after the end, in bytes: it has been told to stop, and what was under way may still come. */
+const MAX_LAST_BYTES = 65_536;
 
 type Heartbeat = { readonly type: 'ping' | 'pong'; readonly id: number };
 type Common = Heartbeat | { readonly type: string };
@@ -38,7 +40,7 @@ export class Link<Out extends Common, In extends Common> {
   readonly #options: LinkOptions<Out, In>;
   readonly #finished: Promise<void>;
   #end: ChannelError | undefined;
-  /** What the peer may still send before it is trusted; undefined when it is. */
+  /** What the peer may still send: before it is trusted, and after the end. Undefined in between. */
   #allowance: number | undefined;
   /** Of the stream, up to the last whole message. */
   #takenBytes = 0;
@@ -53,7 +55,7 @@ export class Link<Out extends Common, In extends Common> {
     const { socket, stream } = options;
     this.#allowance = options.firstBytes;
     this.#takenBytes = stream.bytesRead;
-    if (this.#allowance !== undefined) stream.on('data', this.#count);
+    stream.on('data', ({ length }: Uint8Array) => this.#count(length));
     this.#finished = new Promise((resolve) => socket.once('close', () => resolve()));
     socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
     for (const event of ['ping', 'pong'] as const) {
@@ -100,7 +102,6 @@ export class Link<Out extends Common, In extends Common> {
   /** From now on messages may be as large as the channel carries. */
   trust(): void {
     this.#allowance = undefined;
-    this.#options.stream.off('data', this.#count);
   }
 
   /**
@@ -175,20 +176,25 @@ export class Link<Out extends Common, In extends Common> {
   #finish(reason: ChannelError): void {
     if (this.#end) return;
     this.#end = reason;
+    this.#allowance = MAX_LAST_BYTES;
     this.#heartbeat?.close();
     for (const onLife of [...this.#onLife]) onLife();
     this.#options.closed(reason);
   }
 
-  readonly #count = ({ length }: Uint8Array): void => {
-    if (this.#allowance === undefined || this.#end) return;
-    this.#allowance -= length;
+  #count(bytes: number): void {
+    if (this.#allowance === undefined) return;
+    this.#allowance -= bytes;
     if (this.#allowance >= 0) return;
+    if (this.#end) {
+      this.#options.socket.terminate();
+      return;
+    }
     const most = this.#options.firstBytes ?? 0;
     this.close(
       new ChannelError('too-large', `too large: more than ${most} bytes came before a hello was accepted`),
     );
-  };
+  }
 
   #receive(data: RawData, isBinary: boolean): void {
     this.#takenBytes = this.#options.stream.bytesRead;

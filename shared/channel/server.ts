@@ -71,7 +71,7 @@ export class ChannelServer {
     });
   }
 
-  /** How many peers are connected, and how many bytes are held for them: of messages that are not whole yet or that wait to go. */
+  /** How many peers are there, those that have been told to go included, and how many bytes are held for them: of messages that are not whole yet or that wait to go. */
   get load(): { readonly strangers: number; readonly agents: number; readonly heldBytes: number } {
     let heldBytes = 0;
     for (const { link } of this.#guests) heldBytes += link.heldBytes;
@@ -131,7 +131,6 @@ export class ChannelServer {
           else this.#stranger(guest, message);
         },
         closed: (reason) => {
-          this.#guests.delete(guest);
           this.#ended(guest, reason);
           this.#reception.dismiss(visitor);
         },
@@ -139,6 +138,7 @@ export class ChannelServer {
       }),
     };
     this.#guests.add(guest);
+    void guest.link.finished.then(() => this.#guests.delete(guest));
     visitor.onSendAway = (reason) => guest.link.close(reason);
     if (this.#closed) guest.link.close(new ChannelError('closed', 'the controller stops'));
   }

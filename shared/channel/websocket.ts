@@ -14,6 +14,7 @@ export function webSocketOptions(limits: Limits): {
   readonly perMessageDeflate: false;
   readonly allowSynchronousEvents: false;
   readonly autoPong: false;
+  readonly closeTimeout: number;
   readonly maxFragments: number;
   readonly maxBufferedChunks: number;
 } {
@@ -25,6 +26,7 @@ export function webSocketOptions(limits: Limits): {
     allowSynchronousEvents: false,
     // The channel has pings of its own: see link.ts.
     autoPong: false,
+    closeTimeout: limits.closeMs,
     maxFragments: MAX_FRAGMENTS,
     maxBufferedChunks: MAX_CHUNKS,
   };

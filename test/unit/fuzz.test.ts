@@ -152,7 +152,9 @@ async function program(
   let out = '';
   child.stdout.setEncoding('utf8').on('data', (text) => {
     out += text;
-    if (until?.test(out)) child.kill('SIGINT');
+    if (!until?.test(out)) return;
+    until = undefined;
+    child.kill('SIGINT');
   });
   const [code] = await once(child, 'close');
   return { code, out };

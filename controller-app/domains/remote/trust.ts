@@ -25,7 +25,8 @@ const MAX_EPOCH_LEAD = 2 ** 28;
 
 /** What an instance has been told, and what it has said of itself. */
 interface Told {
-  /** Undefined while this controller has told it nothing: an earlier one has. */
+  /** False when an earlier controller has built it: what that one told it is not known. */
+  prepared: boolean;
   mac: string | undefined;
   readonly addresses: Set<string>;
   readonly policies: Set<string>;
@@ -51,6 +52,7 @@ export class Trust {
   /** The instance begins with this, also when it has been there before. */
   prepared(id: InstanceId, { terminal, policy, earlier }: Snapshot): void {
     this.#told.delete(keyOf(id));
+    this.#of(id).prepared = true;
     this.setTerminal(id, terminal);
     for (const each of [policy, ...earlier]) this.setPolicy(id, each);
   }
@@ -111,7 +113,7 @@ export class Trust {
       expected++;
       if (change.kind === 'policy') this.#checkPolicy(id, told, change.policy);
       if (change.kind === 'terminal') this.#checkTerminal(id, told, change.terminal);
-      if (change.kind === 'connection' && told.mac !== undefined) {
+      if (change.kind === 'connection' && told.prepared) {
         const { address } = change.connection.local;
         if (!told.addresses.has(address))
           this.#refuse(id, `${connectionKey(change.connection)} is no connection of ${id.terminal}`);
@@ -143,13 +145,13 @@ export class Trust {
     const mac = told.mac ?? this.#options.terminal?.(id.terminal)?.mac;
     if (terminal.name !== id.terminal || (mac !== undefined && terminal.mac !== mac))
       this.#refuse(id, `it speaks of ${terminal.name} with MAC address ${terminal.mac}: another terminal`);
-    if (told.mac === undefined) return;
+    if (!told.prepared) return;
     const strange = [...terminal.ipv4, ...terminal.ipv6].find((address) => !told.addresses.has(address));
     if (strange !== undefined) this.#refuse(id, `${strange} is no address that ${id.terminal} was given`);
   }
 
   #checkPolicy(id: InstanceId, told: Told, policy: Policy): void {
-    if (told.mac !== undefined && !told.policies.has(digestOf(policy)))
+    if (told.prepared && !told.policies.has(digestOf(policy)))
       this.#refuse(id, `it has a policy "${policy.name}" that it was never given`);
   }
 
@@ -164,7 +166,13 @@ export class Trust {
     const key = keyOf(id);
     const known = this.#told.get(key);
     if (known) return known;
-    const told: Told = { mac: undefined, addresses: new Set(), policies: new Set(), sequence: 0 };
+    const told: Told = {
+      prepared: false,
+      mac: undefined,
+      addresses: new Set(),
+      policies: new Set(),
+      sequence: 0,
+    };
     this.#told.set(key, told);
     const [oldest] = this.#told.keys();
     if (this.#told.size > MAX_INSTANCES && oldest !== undefined) this.#told.delete(oldest);
