@@ -3,59 +3,20 @@
  */
 import '../lab/enter.js';
 import t from 'tap';
-import type { Ends, InstanceId } from '../../shared/domain/domain.js';
-import { epoch } from '../../shared/firewall/state.js';
-import { compareWithReference, type RealFirewall } from '../fixtures/differential/compare.js';
-import { silence } from '../fixtures/differential/silence.js';
-import { tryCases } from '../fixtures/differential/try-cases.js';
-import { Wire } from '../fixtures/differential/wire.js';
+import { testAgainstReference } from '../fixtures/differential/differential.js';
 import { alice, SERVER, startSdnLab, TERMINAL } from '../fixtures/sdn-lab.js';
 
 t.setTimeout(200_000);
-const LEASE_MS = 300_000;
-const SEED = Number(process.env.PAGURO_SEED ?? 20_170_703);
 
-t.test('a firewall in a switch decides as the reference does', async (t) => {
+await testAgainstReference('a firewall in a switch decides as the reference does', async () => {
   const lab = await startSdnLab();
-  t.teardown(() => lab.close());
-  await silence('h1');
-  await silence('h2');
-  const wire = new Wire('h1', 'h2');
-  t.teardown(() => wire.close());
-  let placed: { id: InstanceId; ends: Ends } | undefined;
-  let lastEpoch = 0;
-  const firewall: RealFirewall = {
-    wire,
-    stations: { terminal: TERMINAL, network: SERVER },
-    own: { ipv4: TERMINAL.ipv4, ipv6: TERMINAL.ipv6 },
-    place: async (policy) => {
-      const id = { terminal: alice.name, epoch: epoch(++lastEpoch) };
-      const state = {
-        terminal: alice,
-        epoch: epoch(1),
-        sequence: 0,
-        policy,
-        earlier: [],
-        connections: [],
-        counters: [],
-      };
-      const ends = await lab.domain.prepare(state, id.epoch);
-      await lab.domain.activate(id, LEASE_MS);
-      await lab.steering.lead(ends.kind === 'pipeline' ? ends.instance : undefined);
-      placed = { id, ends };
-    },
-    setPolicy: async (policy) => {
-      if (placed) await lab.domain.setPolicy(placed.id, policy);
-      await lab.steering.inEffect();
-    },
+  return {
+    kind: 'openflow-ct',
+    domain: lab.domain,
+    terminal: alice,
+    places: { terminal: TERMINAL, network: SERVER },
+    lead: (ends) => lab.steering.lead(ends.kind === 'pipeline' ? ends.instance : undefined),
+    inEffect: () => lab.steering.inEffect(),
+    close: () => lab.close(),
   };
-  await t.test('policies and packets by chance', (t) => compareWithReference(t, firewall, SEED));
-  await t.test('packets at the borders of what a connection is', async (t) => {
-    await firewall.place({
-      name: 'outbound only',
-      defaults: { outbound: 'accept', inbound: 'drop' },
-      rules: [],
-    });
-    await tryCases(t, wire, { terminal: TERMINAL, network: SERVER }, 'openflow-ct');
-  });
 });
