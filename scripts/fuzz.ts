@@ -2,10 +2,11 @@
  * `npm run fuzz`: gives made-up inputs to everything that reads what others write, for as long as one likes. Exit code 0: nothing was found, 1: something was
  * (or a replayed input still fails), 2: the command was wrongly written.
  */
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
-import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { projectRoot } from '../shared/runtime/project-root.js';
 import { targetOf } from '../test/fuzz/findings.js';
 import { fuzz, summaryText } from '../test/fuzz/fuzz.js';
@@ -15,8 +16,8 @@ import type { Report } from '../test/fuzz/report.js';
 
 interface Options {
   readonly minutes?: number;
-  readonly target: readonly string[];
-  readonly seed: number;
+  readonly target?: readonly string[];
+  readonly seed?: number;
   readonly replay?: string;
   readonly findings: string;
   readonly targets: string;
@@ -42,18 +43,17 @@ const program = new Command('npm run fuzz --')
   .option(
     '--target <name>',
     'this target only (may be given several times)',
-    (name: string, all: string[]) => [...all, name],
-    [],
+    (name: string, others: readonly string[] = []) => [...others, name],
   )
-  .option(
-    '--seed <n>',
-    'the same inputs as another run',
-    numberFrom(0, 2 ** 32 - 1),
-    Math.floor(Math.random() * 2 ** 32),
-  )
+  .option('--seed <n>', 'the same inputs as another run', numberFrom(0, 2 ** 32 - 1))
   .option('--replay <file>', 'run one kept input again')
   .option('--findings <folder>', 'where to keep what is found', 'fuzz-findings')
-  .option('--targets <folder>', 'where the compiled targets are', TARGETS_FOLDER)
+  .addOption(
+    new Option('--targets <folder>', 'where the compiled targets are').default(
+      TARGETS_FOLDER,
+      'the project’s own',
+    ),
+  )
   .option(
     '--hang-ms <n>',
     'computing for longer than this on one input is a hang',
@@ -85,8 +85,8 @@ async function run(options: Options): Promise<number> {
   const timer = options.minutes === undefined ? undefined : setTimeout(stop, options.minutes * 60_000);
   const folder = resolve(projectRoot(), options.findings);
   const long = options.minutes === undefined ? 'until Ctrl-C' : `for ${options.minutes} minutes`;
-  say(`seed ${options.seed}, ${long}: ${targets.map(({ name }) => name).join(', ')}`);
-  const { seed, hangMs } = options;
+  const { hangMs, seed = Math.floor(Math.random() * 2 ** 32) } = options;
+  say(`seed ${seed}, ${long}: ${targets.map(({ name }) => name).join(', ')}`);
   const summary = await fuzz({ targets, seed, hangMs, folder, signal: stopping.signal, say }).finally(() =>
     clearTimeout(timer),
   );
@@ -101,12 +101,13 @@ async function run(options: Options): Promise<number> {
 }
 
 async function replay(options: Options, file: string): Promise<number> {
-  const name = options.target[0] ?? targetOf(file);
+  const name = options.target?.[0] ?? targetOf(file);
   if (name === undefined)
     throw new FuzzError(
       'no-target',
       `of which target is ${file}? Say it with --target, or keep the name that the file had`,
     );
+  if (!existsSync(file)) throw new FuzzError('no-input', `there is no file ${file}`);
   const [target] = await findTargets(resolve(options.targets), [name]);
   if (!target) throw new FuzzError('no-target', `there is no target ${name}`);
   const folder = await mkdtemp(join(tmpdir(), 'paguro-fuzz-'));

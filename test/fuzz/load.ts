@@ -12,7 +12,7 @@ export const TARGETS_FOLDER = fileURLToPath(new URL('./targets/', import.meta.ur
 export class FuzzError extends Error {
   override readonly name = 'FuzzError';
   constructor(
-    readonly code: 'no-target' | 'not-a-target' | 'did-not-start',
+    readonly code: 'no-target' | 'no-input' | 'not-a-target' | 'did-not-start',
     message: string,
     options?: { cause?: unknown },
   ) {

@@ -322,6 +322,17 @@ t.test('a stranger cannot make much be held, however it sends', async (t) => {
   clearInterval(sampling);
   const bound = 8 * (MAX_HELLO_BYTES + READ_BYTES);
   t.ok(most <= bound, `${most} bytes were held at most, of ${bound}`);
+  const agent = await RawStream.webSocket(port);
+  agent.write(frame(pack(hello())));
+  await waitFor('an agent', () => server.load.agents === 2);
+  agent.write(large);
+  agent.write(Buffer.alloc(3_000_000, 1));
+  await waitFor(
+    'control: what an agent sends of a large message is held',
+    () => server.load.heldBytes > 2_900_000,
+  );
+  agent.destroy();
+  await waitFor('until it goes', () => server.load.heldBytes === 0);
 });
 
 t.test('a thousand strangers keep nobody out', async (t) => {
