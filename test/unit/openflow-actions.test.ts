@@ -19,8 +19,8 @@ import {
   OpenFlowDecodeError,
   OpenFlowEncodeError,
   Reader,
-  Writer,
 } from '../../controller-app/openflow/index.js';
+import { hex, masked, toHex, write } from '../fixtures/codec-bytes.js';
 import {
   actions,
   actionsByType,
@@ -38,16 +38,8 @@ import { assertPlain, byteArraysIn } from '../fixtures/plain-data.js';
 t.setTimeout(60_000);
 
 const VECTORS = [...ACTION_VECTORS, ...SPEC_ACTION_VECTORS];
-const hex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replaceAll(' ', ''), 'hex'));
-const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const masked = <T>(value: T, mask: T) => ({ value, mask });
 const apply = (...list: Action[]): Instruction => ({ type: 'apply_actions', actions: list });
 
-function write<T>(codec: Codec<T>, value: T): Uint8Array {
-  const w = new Writer();
-  codec.write(w, value);
-  return w.result();
-}
 const readActions = (text: string) => actionsCodec.read(new Reader(hex(text)));
 const readInstructions = (text: string) => instructionsCodec.read(new Reader(hex(text)));
 /** A Nicira action with zeros at its end. */

@@ -5,7 +5,6 @@ import { deepStrictEqual } from 'node:assert';
 import fc from 'fast-check';
 import t from 'tap';
 import {
-  type Codec,
   canonicalMatch,
   decode,
   encode,
@@ -19,8 +18,8 @@ import {
   OpenFlowEncodeError,
   oxmsCodec,
   Reader,
-  Writer,
 } from '../../controller-app/openflow/index.js';
+import { hex, masked, toHex, write } from '../fixtures/codec-bytes.js';
 import { longMatch, maskedValue, match, plainValue } from '../fixtures/openflow-match-arbitraries.js';
 import { MATCH_VECTORS, SPEC_MATCH_VECTORS } from '../fixtures/openflow-vectors-match.js';
 import { MATCHES_SAID } from '../fixtures/openvswitch-answers.js';
@@ -29,15 +28,7 @@ import { assertPlain, byteArraysIn } from '../fixtures/plain-data.js';
 t.setTimeout(60_000);
 
 const VECTORS = [...MATCH_VECTORS, ...SPEC_MATCH_VECTORS];
-const hex = (text: string): Uint8Array => new Uint8Array(Buffer.from(text.replaceAll(' ', ''), 'hex'));
-const toHex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const masked = <T>(value: T, mask: T) => ({ value, mask });
 
-function write<T>(codec: Codec<T>, value: T): Uint8Array {
-  const w = new Writer();
-  codec.write(w, value);
-  return w.result();
-}
 const read = (text: string): Match => oxmsCodec.read(new Reader(hex(text)));
 /** Names of the fields in their order, which deepStrictEqual does not look at. */
 const order = (value: Match): string[] => Object.keys(value).filter((name) => name !== 'unknown');
