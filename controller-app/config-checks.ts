@@ -17,6 +17,18 @@ export function crossChecks(config: ConfigFile): CrossProblem[] {
       ? []
       : [{ path, message: `there is no switch ${wanted} under switches; there are ${switches.join(', ')}` }];
 
+  const domainNames = config.domains.map((domain) => domain.name);
+  const standbys = config.terminals.flatMap((terminal, index): CrossProblem[] =>
+    terminal.standbys.flatMap((wanted, at) => {
+      const path = ['terminals', index, 'standbys', at];
+      if (terminal.standbys.indexOf(wanted) < at)
+        return [{ path, message: `${wanted} stands there twice: a domain holds one standby of a terminal` }];
+      if (domainNames.includes(wanted)) return [];
+      return [
+        { path, message: `there is no domain ${wanted} under domains; there are ${domainNames.join(', ')}` },
+      ];
+    }),
+  );
   const links = config.links.flatMap(([a, b], index): CrossProblem[] => {
     const path = ['links', index];
     if (a.switch === b.switch) {
@@ -87,6 +99,7 @@ export function crossChecks(config: ConfigFile): CrossProblem[] {
       'give one of them another name',
     ),
     ...domains,
+    ...standbys,
     ...twice(
       'two domains serve the switch',
       served,

@@ -13,6 +13,9 @@ import { isLoopback } from '../shared/runtime/loopback.js';
 /** Instance numbers go up to 2046, and a terminal needs two while it moves. */
 export const MAX_TERMINALS = 1000;
 
+/** Standbys of one terminal. */
+const MAX_STANDBYS = 8;
+
 /** Where a server listens. `host` is an IP address. */
 export interface ListenAddress {
   readonly host: string;
@@ -90,6 +93,10 @@ export const timingsSchema = z.strictObject({
   callMs: milliseconds(10_000, 100, 60_000),
   /** A firewall that is not where its terminal is, because that failed, is tried to be moved again after this long. */
   retryMs: milliseconds(30_000, 1_000, 3_600_000),
+  /** A domain with an active firewall that has not been heard of for this long is taken for dead: a standby takes over. */
+  takeoverMs: milliseconds(2_000, 100, 600_000),
+  /** Active firewall and standbys are compared this often. */
+  digestMs: milliseconds(3_000, 100, 600_000),
   /** Idle times of connections, in seconds. */
   idle: idleTimesSchema.prefault({}),
 });
@@ -123,6 +130,10 @@ const terminalEntry = terminalSchema.extend({
   ipv6: terminalSchema.shape.ipv6.prefault([]),
   /** Where it may learn addresses beside those. Nowhere unless it says so. */
   learn: learnSchema.prefault({}),
+  /** The domains that hold a standby of its firewall wherever it is active: those that could take over at any moment. */
+  standbys: z.array(name).max(MAX_STANDBYS).readonly().default([]),
+  /** On how many ports it may be at once: with 2 it takes up the next before it leaves the last. */
+  attachments: z.int().min(1).max(2).default(1),
   /** The path of its policy, relative to the file. */
   policy: z.string().min(1).max(1000),
 });

@@ -25,6 +25,9 @@ export interface ConfiguredTerminal {
   readonly terminal: Terminal;
   /** Prefixes, `address/length`, within which it may learn others. */
   readonly learn: Readonly<Record<Family, readonly string[]>>;
+  /** Names of domains. */
+  readonly standbys: readonly string[];
+  readonly attachments: number;
   readonly policyFile: string;
   readonly policy: Policy;
 }
@@ -108,7 +111,10 @@ async function loadTerminals(
 ): Promise<ConfiguredTerminal[]> {
   const policies = new Map<string, Policy>();
   const loaded: ConfiguredTerminal[] = [];
-  for (const [index, { policy: policyPath, learn, ...terminal }] of data.terminals.entries()) {
+  for (const [
+    index,
+    { policy: policyPath, learn, standbys, attachments, ...terminal },
+  ] of data.terminals.entries()) {
     const policyFile = resolve(dirname(path), policyPath);
     let policy = policies.get(policyFile);
     try {
@@ -121,7 +127,7 @@ async function loadTerminals(
       throw new YamlError('invalid', path, [problem], { cause });
     }
     policies.set(policyFile, policy);
-    loaded.push({ terminal, learn, policyFile, policy });
+    loaded.push({ terminal, learn, standbys, attachments, policyFile, policy });
   }
   return loaded;
 }

@@ -35,6 +35,11 @@ export interface HandoverSteering {
   addPath(id: InstanceId, ends: Ends): Promise<void>;
   setActive(id: InstanceId): Promise<void>;
   removePath(id: InstanceId): Promise<void>;
+  /**
+   * Nothing leads to any instance of the terminal until `setActive`: what arrives meanwhile is held, within bounds, and goes through the
+   * instance that is active then, in the order in which it came.
+   */
+  hold(terminal: string): Promise<void>;
 }
 
 /** Bytes between domains on behalf of a terminal, counted where they are sent and received. */

@@ -91,6 +91,11 @@ export class Steering {
     });
   }
 
+  /** Nothing leads to any instance of the terminal until `setActive`. */
+  hold(terminal: string): Promise<void> {
+    return this.#change(terminal, (view) => ({ ...view, active: undefined }));
+  }
+
   /** Nothing leads to the instance any more, and its number is free for another. */
   async removePath(id: InstanceId): Promise<void> {
     const number = this.numbers.of(id);

@@ -10,6 +10,7 @@ import {
   DomainError,
   type Ends,
   type Health,
+  type InstanceDigest,
   type InstanceId,
 } from '../../shared/domain/domain.js';
 import { type Policy, policySchema } from '../../shared/firewall/policy.js';
@@ -119,6 +120,15 @@ export class EdgeDomain implements Domain {
 
   apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
     return this.#call(id, () => this.#instance(id).apply(deltas));
+  }
+
+  async sync(id: InstanceId, given: Snapshot): Promise<void> {
+    const snapshot = validState(given);
+    await this.#call(id, () => this.#instance(id).sync(snapshot));
+  }
+
+  digest(id: InstanceId): Promise<InstanceDigest> {
+    return this.#call(id, () => this.#instance(id).digest());
   }
 
   async setTerminal(id: InstanceId, given: Terminal): Promise<void> {

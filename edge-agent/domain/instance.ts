@@ -5,8 +5,16 @@
  * Who closes what: the instance owns compartment, wires, tracked connections, timers and change log; `close` ends them all.
  */
 import { ChangeLog } from '../../shared/domain/change-log.js';
-import { DomainError, type Ends, type InstanceId, type Role } from '../../shared/domain/domain.js';
+import {
+  DomainError,
+  type Ends,
+  type InstanceDigest,
+  type InstanceId,
+  type Role,
+} from '../../shared/domain/domain.js';
 import { problemOfChanges } from '../../shared/firewall/admission.js';
+import { differences } from '../../shared/firewall/differences.js';
+import { ConnectionsDigest } from '../../shared/firewall/digest.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import { isSamePolicy, PolicyHistory } from '../../shared/firewall/policy-history.js';
 import type { Delta, FirewallState, Snapshot } from '../../shared/firewall/state.js';
@@ -137,6 +145,28 @@ export class Instance {
       else await this.#connections.apply(part.changes, this.role !== 'standby');
     }
     this.#applied = applied;
+  }
+
+  /** Takes a whole state over in place of what it holds; what is the same stays as it is. */
+  async sync(snapshot: Snapshot): Promise<void> {
+    this.#mustWork();
+    if (this.role !== 'standby') {
+      const what = `the instance of epoch ${this.id.epoch} is ${this.role}: only a standby takes a whole state over`;
+      throw new DomainError('refused', what);
+    }
+    for (const policy of snapshot.earlier.toReversed()) this.#policies.replace(policy, performance.now());
+    for (const part of inOrder(differences(await this.export(), snapshot))) {
+      if (part.kind === 'policy') await this.setPolicy(part.policy);
+      else if (part.kind === 'terminal') await this.setTerminal(part.terminal);
+      else await this.#connections.apply(part.changes, false);
+    }
+    this.#applied = snapshot.sequence;
+  }
+
+  async digest(): Promise<InstanceDigest> {
+    const { connections, sequence } = await this.export();
+    const digest = new ConnectionsDigest(connections);
+    return { sequence, connections: digest.count, digest: digest.value };
   }
 
   /** Other rules first: what is told of connections that they admit comes after the change. */

@@ -178,6 +178,11 @@ async function perform(domain: Domain, request: Request): Promise<Reply> {
       return { type: 'state', id, state: await domain.export(request.instance) };
     case 'health':
       return { type: 'health-report', id, health: await domain.health() };
+    case 'digest':
+      return { type: 'digest-report', id, digest: await domain.digest(request.instance) };
+    case 'sync':
+      await domain.sync(request.instance, request.snapshot);
+      break;
     case 'delta':
       await domain.apply(request.instance, request.deltas);
       break;

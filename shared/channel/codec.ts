@@ -117,9 +117,13 @@ function agentFromWire(wire: AgentWire): AgentMessage {
 }
 
 function controllerToWire(message: ControllerMessage): ControllerWire {
-  return message.type === 'prepare' ? { ...message, snapshot: stateToWire(message.snapshot) } : message;
+  return message.type === 'prepare' || message.type === 'sync'
+    ? { ...message, snapshot: stateToWire(message.snapshot) }
+    : message;
 }
 
 function controllerFromWire(wire: ControllerWire): ControllerMessage {
-  return wire.type === 'prepare' ? { ...wire, snapshot: stateFromWire(wire.snapshot) } : wire;
+  return wire.type === 'prepare' || wire.type === 'sync'
+    ? { ...wire, snapshot: stateFromWire(wire.snapshot) }
+    : wire;
 }

@@ -10,6 +10,7 @@ import {
   epochSchema,
   type FirewallState,
   firewallStateSchema,
+  MAX_CONNECTIONS,
   sequenceSchema,
 } from '../firewall/state.js';
 import { terminalNameSchema, terminalSchema } from '../firewall/terminal.js';
@@ -69,6 +70,12 @@ export const DOMAIN_ERROR_CODES = [
   'invalid',
 ] as const satisfies readonly DomainErrorCode[];
 
+const digestSchema = z.strictObject({
+  sequence: sequenceSchema,
+  connections: z.int().min(0).max(MAX_CONNECTIONS),
+  digest: z.string().regex(/^[0-9a-f]{16}$/),
+});
+
 const deltas = z.array(deltaSchema).max(MAX_BATCH).readonly();
 
 /** On the wire the connections of a state are one binary value (connections-codec.ts). */
@@ -100,6 +107,7 @@ export const agentWireSchema = z.discriminatedUnion('type', [
   z.strictObject({ type: z.literal('ends'), id, ends: endsSchema }),
   z.strictObject({ type: z.literal('state'), id, state: wireStateSchema }),
   z.strictObject({ type: z.literal('health-report'), id, health: healthSchema }),
+  z.strictObject({ type: z.literal('digest-report'), id, digest: digestSchema }),
   /** Changes of the instance that `follow` with this id named. */
   z.strictObject({
     type: z.literal('delta'),
@@ -121,6 +129,8 @@ export const controllerWireSchema = z.discriminatedUnion('type', [
     message: text,
   }),
   z.strictObject({ type: z.literal('prepare'), id, epoch: epochSchema, snapshot: wireStateSchema }),
+  z.strictObject({ type: z.literal('sync'), id, instance, snapshot: wireStateSchema }),
+  z.strictObject({ type: z.literal('digest'), id, instance }),
   /** Changes of another instance, for this one to apply. */
   z.strictObject({ type: z.literal('delta'), id, instance, deltas }),
   z.strictObject({ type: z.literal('set-policy'), id, instance, policy: policySchema }),
@@ -149,10 +159,12 @@ type WithConnections<Wire, Type extends string, Field extends string> = Wire ext
 /** What an agent says, as the program sees it. */
 export type AgentMessage = WithConnections<AgentWire, 'state', 'state'>;
 /** What a controller says, as the program sees it. */
-export type ControllerMessage = WithConnections<ControllerWire, 'prepare', 'snapshot'>;
+export type ControllerMessage = WithConnections<ControllerWire, 'prepare' | 'sync', 'snapshot'>;
 
 export const REQUEST_TYPES = [
   'prepare',
+  'sync',
+  'digest',
   'delta',
   'set-policy',
   'set-terminal',
@@ -166,6 +178,9 @@ export const REQUEST_TYPES = [
 /** What a controller asks and an agent answers once. */
 export type Request = Extract<ControllerMessage, { type: (typeof REQUEST_TYPES)[number] }>;
 /** The answers. */
-export type Reply = Extract<AgentMessage, { type: 'ack' | 'ends' | 'state' | 'health-report' }>;
+export type Reply = Extract<
+  AgentMessage,
+  { type: 'ack' | 'ends' | 'state' | 'health-report' | 'digest-report' }
+>;
 /** What speaks of followed changes. */
 export type Followed = Extract<AgentMessage, { type: 'delta' | 'end' }>;

@@ -157,7 +157,8 @@ export class AgentSession {
       case 'ack':
       case 'ends':
       case 'state':
-      case 'health-report': {
+      case 'health-report':
+      case 'digest-report': {
         const pending = this.#settle(message.id);
         if (pending) pending.resolve({ reply: message, sentBytes: pending.sentBytes, receivedBytes: bytes });
         else this.#unasked(message.type, message.id);

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { type Connection, connectionKey } from '../firewall/connection.js';
+import { ConnectionsDigest } from '../firewall/digest.js';
 import { type Policy, policySchema } from '../firewall/policy.js';
 import { epoch, type FirewallState } from '../firewall/state.js';
 import { familyOf, type Terminal } from '../firewall/terminal.js';
@@ -32,6 +33,9 @@ export const stateCases: readonly ConformanceCase[] = [
   { behaviour: 'another name or MAC is no other address', run: refusesOtherTerminals },
   { behaviour: 'connections of addresses that the terminal has no more are over', run: endsForeign },
   { behaviour: 'a delta changes the addresses like a call', run: takesAddressesFromDeltas },
+  { behaviour: 'a standby takes a whole state over, and changes follow it', run: syncs },
+  { behaviour: 'only a standby takes a whole state over, and only one that can be', run: refusesSync },
+  { behaviour: 'equal connections have equal digests, others have not', run: digests },
 ];
 
 /** Nothing may be opened. */
@@ -215,4 +219,59 @@ async function roundTrip(bench: Bench, id: InstanceId, connections: readonly Con
   const next = bench.newId();
   await bench.domain.prepare({ ...state, epoch: epoch(id.epoch) }, next.epoch);
   assertSameConnections((await bench.domain.export(next)).connections, connections);
+}
+
+async function syncs(bench: Bench): Promise<void> {
+  const { terminal } = bench.environment;
+  const [kept, gone, come, later] = [1, 2, 3, 4].map((n) =>
+    tcpConnection(terminal, 40_600 + n, 'established'),
+  );
+  assert.ok(kept && gone && come && later);
+  const { id } = await bench.prepared({ connections: [kept, gone] });
+  const state = await bench.domain.export(id);
+  const sequence = state.sequence + 1000;
+  await bench.domain.sync(id, { ...state, sequence, connections: [kept, come] });
+  assertSameConnections((await bench.domain.export(id)).connections, [kept, come]);
+  await bench.domain.apply(id, [
+    { sequence: sequence + 1, change: { kind: 'connection', connection: later } },
+    { sequence: sequence + 2, change: { kind: 'ended', key: connectionKey(kept) } },
+  ]);
+  assertSameConnections((await bench.domain.export(id)).connections, [come, later]);
+}
+
+async function refusesSync(bench: Bench): Promise<void> {
+  const { terminal, otherTerminal } = bench.environment;
+  const own = tcpConnection(terminal, 40_700, 'established');
+  const theirs = tcpConnection(otherTerminal, 40_700, 'established');
+  const { id } = await bench.prepared({ connections: [own] });
+  const state = await bench.domain.export(id);
+  await assertFails(
+    'a foreign connection',
+    () => bench.domain.sync(id, { ...state, connections: [theirs] }),
+    'invalid',
+  );
+  await bench.domain.activate(id, LEASE_MS);
+  await assertFails(
+    'an active instance',
+    () => bench.domain.sync(id, { ...state, connections: [] }),
+    'refused',
+  );
+  assertSameConnections((await bench.domain.export(id)).connections, [own]);
+}
+
+async function digests(bench: Bench): Promise<void> {
+  const { terminal } = bench.environment;
+  const [a, b] = [40_801, 40_802].map((port) => tcpConnection(terminal, port, 'established'));
+  assert.ok(a && b);
+  const { id } = await bench.prepared({ connections: [b, a] });
+  const expected = new ConnectionsDigest([a, b]);
+  const { sequence } = await bench.domain.export(id);
+  assert.deepEqual(await bench.domain.digest(id), {
+    sequence,
+    connections: 2,
+    digest: expected.value,
+  });
+  const state = await bench.domain.export(id);
+  await bench.domain.sync(id, { ...state, connections: [a] });
+  assert.notEqual((await bench.domain.digest(id)).digest, expected.value);
 }

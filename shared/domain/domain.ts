@@ -41,6 +41,15 @@ export interface InstanceId {
   readonly epoch: Epoch;
 }
 
+/** What an instance holds, in brief: by it two copies of one state are compared. */
+export interface InstanceDigest {
+  /** The number of the last change in it, of the instance's own changes. */
+  readonly sequence: number;
+  readonly connections: number;
+  /** Of the connections that it would export now: see shared/firewall/digest.ts. */
+  readonly digest: string;
+}
+
 export interface Health {
   readonly ok: boolean;
   /** What a person should do, when not ok. */
@@ -60,6 +69,13 @@ export interface Domain {
   prepare(snapshot: Snapshot, epoch: Epoch): Promise<Ends>;
   /** Brings a standby (or active, while the old one drains) instance up to date; in order, by sequence. */
   apply(id: InstanceId, deltas: readonly Delta[]): Promise<void>;
+  /**
+   * Makes a standby hold this state and nothing else, touching only what differs: how a copy that fell behind catches up. Changes after
+   * `snapshot.sequence` may follow by `apply`. Fails with `refused` for an instance that is no standby; checked as `prepare` is.
+   */
+  sync(id: InstanceId, snapshot: Snapshot): Promise<void>;
+  /** What the instance really holds, cheap enough to be asked every few seconds. */
+  digest(id: InstanceId): Promise<InstanceDigest>;
   setPolicy(id: InstanceId, policy: Policy): Promise<void>;
   /**
    * The terminal has other addresses: name and MAC must be those of the instance (`invalid` otherwise). Connections of addresses
@@ -76,7 +92,8 @@ export interface Domain {
   export(id: InstanceId): Promise<FirewallState>;
   /**
    * Changes after `fromSequence`, as they happen, until the instance is retired or `signal` aborts.
-   * Fails with `changes-lost` when that far back is no longer known: take a new snapshot.
+   * Fails with `changes-lost` when that far back is no longer known: take a new snapshot. Fails with `no-instance` as soon as the domain
+   * notices that the instance is of no use any more (its container has ended).
    */
   changes(id: InstanceId, fromSequence: number, signal: AbortSignal): AsyncIterable<readonly Delta[]>;
   health(): Promise<Health>;

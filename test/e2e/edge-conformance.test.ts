@@ -110,6 +110,8 @@ function remembering(domain: Domain, note: (id: InstanceId, ends: Ends) => void)
       return ends;
     },
     apply: (id, deltas) => domain.apply(id, deltas),
+    sync: (id, snapshot) => domain.sync(id, snapshot),
+    digest: (id) => domain.digest(id),
     setTerminal: (id, terminal) => domain.setTerminal(id, terminal),
     setPolicy: (id, policy) => domain.setPolicy(id, policy),
     activate: (id, leaseMs) => domain.activate(id, leaseMs),

@@ -353,7 +353,7 @@ t.test('a stranger is refused, with the reason, when it', async (t) => {
       what: 'speaks another version',
       frame: pack({ ...HELLO, protocol: PROTOCOL_VERSION + 1, news: true }),
       code: 4002,
-      says: /version 3 .* version 2: install/,
+      says: /version 4 .* version 3: install/,
       type: 'refusal',
     },
     {

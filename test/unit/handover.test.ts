@@ -88,6 +88,7 @@ function setUp(
     addPath: steer('addPath'),
     setActive: steer('setActive'),
     removePath: steer('removePath'),
+    hold: async (terminal) => diary.note('steering', `hold ${terminal}`, undefined),
   };
   const events: ApiEvent[] = [];
   const lost: string[] = [];

@@ -114,7 +114,12 @@ t.test('an export that cannot be the instance’s is refused whole', async (t) =
 function coordinatorOf(domains: readonly Domain[]): Coordinator {
   return new Coordinator({
     domains: new Map(domains.map((domain) => [domain.name, domain])),
-    steering: { addPath: async () => {}, setActive: async () => {}, removePath: async () => {} },
+    steering: {
+      addPath: async () => {},
+      setActive: async () => {},
+      removePath: async () => {},
+      hold: async () => {},
+    },
     firewalls: [{ terminal: alice, policy: examplePolicy }],
     timings: { drainMs: 10, leaseMs: 60_000 },
     firstEpoch: 2,

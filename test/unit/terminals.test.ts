@@ -60,7 +60,12 @@ function places(t: { teardown(done: () => Promise<void>): void }) {
       ['a', new ReferenceDomain('a')],
       ['b', failing],
     ]),
-    steering: { addPath: async () => {}, setActive: async () => {}, removePath: async () => {} },
+    steering: {
+      addPath: async () => {},
+      setActive: async () => {},
+      removePath: async () => {},
+      hold: async () => {},
+    },
     firewalls: [{ terminal: alice, policy: examplePolicy }],
     timings: { drainMs: 5, leaseMs: 60_000 },
     firstEpoch: 1,

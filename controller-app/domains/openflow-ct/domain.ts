@@ -12,6 +12,7 @@ import {
   type Dpid,
   type Ends,
   type Health,
+  type InstanceDigest,
   type InstanceId,
 } from '../../../shared/domain/domain.js';
 import { problemOfState } from '../../../shared/firewall/admission.js';
@@ -92,18 +93,8 @@ export class OpenFlowCtDomain implements Domain {
     return { implementation: 'openflow-ct', serves: this.#options.serves ?? [this.dpid] };
   }
 
-  prepare(untrusted: Snapshot, epoch: Epoch): Promise<Ends> {
-    const parsed = firewallStateSchema.safeParse(untrusted);
-    if (!parsed.success) {
-      const problem = `the snapshot is not a firewall state: ${z.prettifyError(parsed.error)}; export it once more`;
-      return Promise.reject(new DomainError('invalid', problem, { cause: parsed.error }));
-    }
-    const snapshot = parsed.data;
-    const wrong = problemOfState(snapshot);
-    if (wrong) {
-      const problem = `the state is refused: ${wrong}; whoever sent it is not to be trusted with it`;
-      return Promise.reject(new DomainError('invalid', problem));
-    }
+  async prepare(untrusted: Snapshot, epoch: Epoch): Promise<Ends> {
+    const snapshot = checkedState(untrusted);
     const { name } = snapshot.terminal;
     return this.#enqueue(name, async (firewalls) => {
       this.#fence(firewalls, { terminal: name, epoch });
@@ -130,6 +121,14 @@ export class OpenFlowCtDomain implements Domain {
 
   apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
     return this.#call(id, ({ instance }) => instance.apply(deltas));
+  }
+
+  sync(id: InstanceId, untrusted: Snapshot): Promise<void> {
+    return this.#call(id, ({ instance }) => instance.sync(checkedState(untrusted)));
+  }
+
+  digest(id: InstanceId): Promise<InstanceDigest> {
+    return this.#call(id, async ({ instance }) => instance.digest());
   }
 
   setTerminal(id: InstanceId, terminal: Terminal): Promise<void> {
@@ -380,6 +379,19 @@ export class OpenFlowCtDomain implements Domain {
       );
     });
   }
+}
+
+/** Fails with `invalid`. */
+function checkedState(untrusted: Snapshot): Snapshot {
+  const parsed = firewallStateSchema.safeParse(untrusted);
+  if (!parsed.success) {
+    const problem = `the snapshot is not a firewall state: ${z.prettifyError(parsed.error)}; export it once more`;
+    throw new DomainError('invalid', problem, { cause: parsed.error });
+  }
+  const wrong = problemOfState(parsed.data);
+  if (!wrong) return parsed.data;
+  const problem = `the state is refused: ${wrong}; whoever sent it is not to be trusted with it`;
+  throw new DomainError('invalid', problem);
 }
 
 function closeTimers(held: Held): void {

@@ -3,9 +3,17 @@
  * call after another; copies of packets and the tick come in between, and change nothing in the switch by themselves.
  */
 import { ChangeLog } from '../../../shared/domain/change-log.js';
-import { DomainError, type Dpid, type InstanceId, type Role } from '../../../shared/domain/domain.js';
+import {
+  DomainError,
+  type Dpid,
+  type InstanceDigest,
+  type InstanceId,
+  type Role,
+} from '../../../shared/domain/domain.js';
 import { connectionCheck, problemOfChanges } from '../../../shared/firewall/admission.js';
 import type { Connection } from '../../../shared/firewall/connection.js';
+import { differences } from '../../../shared/firewall/differences.js';
+import { ConnectionsDigest } from '../../../shared/firewall/digest.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import { isSamePolicy, PolicyHistory } from '../../../shared/firewall/policy-history.js';
 import { StateError } from '../../../shared/firewall/reduce.js';
@@ -111,6 +119,28 @@ export class Instance {
       this.#imported = sequence;
     }
     if (this.#connections.adoption.stale) await this.#state();
+  }
+
+  /** Takes a whole state over in place of what it holds; what is the same stays as it is. */
+  async sync(snapshot: Snapshot): Promise<void> {
+    if (this.#role !== 'standby') {
+      const what = `the firewall of ${this.parts.id.terminal} in epoch ${this.parts.id.epoch} is ${this.#role}: only a standby takes a whole state over`;
+      throw new DomainError('refused', what);
+    }
+    const now = this.parts.now();
+    for (const policy of snapshot.earlier.toReversed()) this.#history.replace(policy, now);
+    for (const change of differences(await this.export(), snapshot)) {
+      if (change.kind === 'policy') await this.setPolicy(change.policy);
+      else if (change.kind === 'terminal') await this.setTerminal(change.terminal);
+      else if (this.#connections.take(change, now)) this.log.append([change]);
+    }
+    this.#imported = snapshot.sequence;
+    if (this.#connections.adoption.stale) await this.#state();
+  }
+
+  digest(): InstanceDigest {
+    const digest = new ConnectionsDigest(this.#connections.export(this.parts.now()));
+    return { sequence: this.log.sequence, connections: digest.count, digest: digest.value };
   }
 
   /**

@@ -18,6 +18,7 @@ import {
   DomainError,
   type Ends,
   type Health,
+  type InstanceDigest,
   type InstanceId,
 } from '../../../shared/domain/domain.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
@@ -113,6 +114,19 @@ export class RemoteDomain implements Domain {
       this.#transferred('apply', instance, sentBytes);
       if (reply.type !== 'ack') this.#wrongReply(reply.type);
     }
+  }
+
+  async sync(id: InstanceId, snapshot: Snapshot): Promise<void> {
+    const instance = bare(id);
+    this.#trust.synced(id, snapshot);
+    const { reply, sentBytes } = await this.#call({ type: 'sync', instance, snapshot });
+    this.#transferred('prepare', instance, sentBytes);
+    if (reply.type !== 'ack') this.#wrongReply(reply.type);
+  }
+
+  async digest(id: InstanceId): Promise<InstanceDigest> {
+    const { reply } = await this.#call({ type: 'digest', instance: bare(id) });
+    return reply.type === 'digest-report' ? reply.digest : this.#wrongReply(reply.type);
   }
 
   setTerminal(id: InstanceId, terminal: Terminal): Promise<void> {

@@ -71,6 +71,12 @@ export class Trust {
     if (policies.size > MAX_POLICIES && oldest !== undefined) policies.delete(oldest);
   }
 
+  /** A standby has been told a whole state once more. */
+  synced(id: InstanceId, { terminal, policy, earlier }: Snapshot): void {
+    this.setTerminal(id, terminal);
+    for (const each of [policy, ...earlier]) this.setPolicy(id, each);
+  }
+
   applied(id: InstanceId, deltas: readonly Delta[]): void {
     for (const { change } of deltas) {
       if (change.kind === 'policy') this.setPolicy(id, change.policy);
