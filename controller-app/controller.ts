@@ -7,7 +7,6 @@ import type { Domain, Dpid } from '../shared/domain/domain.js';
 import { realClock } from '../shared/runtime/clock.js';
 import { Lifetime } from '../shared/runtime/lifetime.js';
 import type { Log } from '../shared/runtime/log.js';
-import { messageOf } from '../shared/runtime/message-of.js';
 import { projectVersion } from '../shared/runtime/project-root.js';
 import { QuietLog } from '../shared/runtime/quiet-log.js';
 import type { ControllerConfig } from './config.js';
@@ -46,7 +45,6 @@ export async function startController(config: ControllerConfig, log: Log): Promi
 
 async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Promise<void> {
   const clock = realClock;
-  const now = (): number => clock.monotonic();
   const dpids = new Map(config.switches.map(({ name, dpid }) => [name, dpid]));
   const dpidOf = (name: string): Dpid => {
     const found = dpids.get(name);
@@ -121,11 +119,12 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
         terminal: (name) => config.terminals.find(({ terminal }) => terminal.name === name)?.terminal,
         onTransfer: (transfer) => transfers.add(transfer),
         onConnection: (connected) => {
-          if (!connected) return;
+          if (!connected) {
+            coordinator.domainAway(domain.name);
+            return;
+          }
+          coordinator.domainBack(domain.name);
           placement.reconsider();
-          coordinator.sweep(domain.name).catch((error: unknown) => {
-            log.warn({ domain: domain.name, error: messageOf(error) }, 'not looked through');
-          });
         },
       });
       domains.set(domain.name, lifetime.own(domain.name, remote));
@@ -145,7 +144,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       firstEpoch: Math.floor(clock.now() / 1000),
       transfers,
       log,
-      now,
+      clock,
       onEvent: publish,
       onLost: (terminal) => placement.attached(terminal, []),
       reclaim: (found) => firewall.addresses.keep(found),

@@ -9,7 +9,8 @@ import type { Dpid } from '../shared/domain/domain.js';
 import type { Clock, Timer } from '../shared/runtime/clock.js';
 import type { Log } from '../shared/runtime/log.js';
 import { messageOf } from '../shared/runtime/message-of.js';
-import type { Coordinator, HandoverOrder } from './handover/coordinator.js';
+import type { Coordinator } from './handover/coordinator.js';
+import type { HandoverOrder } from './handover/options.js';
 import type { Attachment } from './steering/view.js';
 
 /** Phases that an attachment itself took. */

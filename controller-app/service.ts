@@ -7,6 +7,7 @@ import {
   type ApiEvent,
   type DomainStatus,
   type HandoverReport,
+  type HandoverWish,
   MAX_HANDOVERS,
   type PlacementMode,
   type Status,
@@ -19,7 +20,8 @@ import type { Terminal } from '../shared/firewall/terminal.js';
 import { messageOf } from '../shared/runtime/message-of.js';
 import type { ControllerConfig } from './config.js';
 import type { EventBus } from './event-bus.js';
-import { type Coordinator, HandoverError } from './handover/coordinator.js';
+import type { Coordinator } from './handover/coordinator.js';
+import { HandoverError } from './handover/options.js';
 import type { ControllerService, StartedHandover } from './http/service.js';
 import type { Placement } from './placement.js';
 import type { Attachment } from './steering/view.js';
@@ -92,15 +94,14 @@ export class Service implements ControllerService {
     this.parts.placement.set(terminal, placement);
   }
 
-  handover(
-    terminal: string,
-    { to, omitConnections }: { to: string; omitConnections: boolean },
-  ): StartedHandover {
-    const started = inApiWords(() =>
-      this.parts.coordinator.handover(terminal, { to, omitConnections, cause: 'demand' }),
-    );
+  handover(terminal: string, { pauseBefore, ...wish }: HandoverWish): StartedHandover {
+    const started = inApiWords(() => this.parts.coordinator.handover(terminal, { ...wish, cause: 'demand' }));
     this.parts.placement.demanded(terminal);
     return started;
+  }
+
+  continue(terminal: string): boolean {
+    return inApiWords(() => this.parts.coordinator.continue(terminal));
   }
 
   handovers(): readonly HandoverReport[] {
@@ -142,6 +143,7 @@ export class Service implements ControllerService {
         ? { switch: config.switches.find(({ dpid }) => dpid === at.dpid)?.name ?? at.dpid, port: at.portName }
         : null,
       active: record.active ? { domain: record.active.domain.name, epoch: record.active.id.epoch } : null,
+      standbys: coordinator.standbys(terminal.name),
       instances,
       placement: this.parts.placement.get(terminal.name),
       handover: record.handover ?? null,

@@ -2,7 +2,7 @@
  * Counts the bytes that domains exchange on behalf of each terminal.
  */
 import type { Transfer } from './domains/remote/index.js';
-import type { TransferMeter } from './handover/coordinator.js';
+import type { TransferMeter } from './handover/options.js';
 
 export class TransferCounts implements TransferMeter {
   readonly #counts = new Map<string, { snapshot: number; delta: number }>();

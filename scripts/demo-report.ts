@@ -27,7 +27,7 @@ export function renderStep(event: ApiEvent): string | undefined {
     const bytes = event.bytes > 0 ? `, ${event.bytes} bytes of state` : '';
     return `         . ${event.phase.padEnd(8)} ${ms(event.ms).padStart(8)}   ${PHASES[event.phase] ?? ''}${bytes}`;
   }
-  if (event.report.outcome === 'done') return undefined;
+  if (event.kind === 'paused' || event.report.outcome === 'done') return undefined;
   return `         . handover ${event.report.outcome}: ${event.report.error}`;
 }
 

@@ -196,6 +196,8 @@ export function renderEvent(event: ApiEvent, now: number): string {
           : `attached at ${event.attachment.switch} ${event.attachment.port}`;
       return printable(`${clock(event.at)}  ${event.terminal}  ${where}`);
     }
+    case 'paused':
+      return printable(`${event.terminal}  waits before ${event.step}`);
     case 'phase': {
       const bytes = event.bytes === 0 ? '' : `  ${number(event.bytes)} bytes`;
       return printable(

@@ -1,112 +1,47 @@
 /**
- * The coordinator: moves the active role of a terminal's firewall from one domain to another. It knows the Domain interface and
- * steering, and nothing of how either works.
- *
- *   prepare  snapshot of the old instance → a standby in the new domain, with a path to it; the old one's deltas follow
- *   switch   the new instance admits; steering leads everything through it, confirmed by the switches; the old one drains
- *   drain    packets still under way pass the old instance, and its deltas still flow
- *   retire   the old instance and its path are removed
- *
- * Whatever fails before the switch is undone: the old instance stays active. After it, what fails is repeated until it is done.
+ * The coordinator: sees to it that each terminal's firewall is active in one domain, ready in others, and moves. It knows the Domain interface and steering, and
+ * nothing of how either works. How one handover goes is move.ts.
  */
 import { randomUUID } from 'node:crypto';
-import type { ApiEvent, HandoverReport } from '../../shared/api/schema.js';
-import { type Domain, DomainError, type Ends, type InstanceId } from '../../shared/domain/domain.js';
+import type { HandoverReport, StandbyStatus } from '../../shared/api/schema.js';
+import type { Domain } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
-import type { Epoch, FirewallState } from '../../shared/firewall/state.js';
+import type { FirewallState } from '../../shared/firewall/state.js';
 import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
-import { realClock, sleep } from '../../shared/runtime/clock.js';
-import type { Log } from '../../shared/runtime/log.js';
+import type { Timer } from '../../shared/runtime/clock.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
-import {
-  type Complain,
-  endFeed,
-  FOLLOW_MS,
-  mendAddresses,
-  tellAddresses,
-  withTerminal,
-} from './addresses.js';
-import { Feed } from './feed.js';
-import { FirewallRecord, type Placed, Progress } from './firewall-record.js';
-import { Stopwatch } from './stopwatch.js';
+import { mendAddresses, tellAddresses, withTerminal } from './addresses.js';
+import { added } from './counters.js';
+import { Damping } from './damping.js';
+import { FirewallRecord } from './firewall-record.js';
+import { Instances } from './instances.js';
+import { Mirror } from './mirror.js';
+import { Move } from './move.js';
+import { type CoordinatorOptions, HandoverError, type HandoverOrder } from './options.js';
+import { isGone, type Placed } from './placed.js';
+import { Pause } from './progress.js';
+import { Standby } from './standby.js';
 
-/** What the coordinator needs of steering. Every promise settles when the switches have confirmed. */
-export interface HandoverSteering {
-  addPath(id: InstanceId, ends: Ends): Promise<void>;
-  setActive(id: InstanceId): Promise<void>;
-  removePath(id: InstanceId): Promise<void>;
-  /**
-   * Nothing leads to any instance of the terminal until `setActive`: what arrives meanwhile is held, within bounds, and goes through the
-   * instance that is active then, in the order in which it came.
-   */
-  hold(terminal: string): Promise<void>;
-}
-
-/** Bytes between domains on behalf of a terminal, counted where they are sent and received. */
-export interface TransferMeter {
-  read(terminal: string): { readonly snapshot: number; readonly delta: number };
-}
-
-export interface CoordinatorOptions {
-  readonly domains: ReadonlyMap<string, Domain>;
-  readonly steering: HandoverSteering;
-  readonly firewalls: readonly { readonly terminal: Terminal; readonly policy: Policy }[];
-  readonly timings: { readonly drainMs: number; readonly leaseMs: number };
-  /**
-   * Epochs begin here. A controller that has been restarted must begin after all that an earlier one used: domains would take the new
-   * ones for repetitions.
-   */
-  readonly firstEpoch: number;
-  readonly transfers: TransferMeter;
-  readonly log: Log;
-  /** Monotonic ms. */
-  readonly now: () => number;
-  readonly onEvent: (event: ApiEvent) => void;
-  /** The terminal's active instance is there no more: it needs another. */
-  readonly onLost: (terminal: string) => void;
-  /** A firewall that outlived an earlier controller has the terminal with these addresses: which does it have now? */
-  readonly reclaim: (found: Terminal) => Terminal;
-}
-
-export interface HandoverOrder {
-  readonly to: string;
-  readonly cause: HandoverReport['cause'];
-  /** For experiments: the connections are left out of what the new domain gets. */
-  readonly omitConnections?: boolean;
-  /** Phases that went before: how long the terminal was away, and how long its traffic took to be hauled. */
-  readonly before?: readonly { readonly name: 'detect' | 'haul'; readonly ms: number }[];
-}
-
-export class HandoverError extends Error {
-  override readonly name = 'HandoverError';
-  constructor(
-    readonly code: 'unknown-terminal' | 'unknown-domain' | 'no-instance' | 'busy' | 'already-there',
-    message: string,
-  ) {
-    super(message);
-  }
-}
-
-/** Between two tries of a removal: doubled each time up to the most. */
-const REPEAT_MS = { first: 250, most: 10_000 } as const;
 /** The lease is renewed this many times before it would run out. */
 const RENEWALS_PER_LEASE = 3;
 
 export class Coordinator {
   readonly #records: ReadonlyMap<string, FirewallRecord>;
-  readonly #closing = new AbortController();
+  readonly #instances: Instances;
+  readonly #damping: Damping;
   readonly #renewals: NodeJS.Timeout;
-  readonly #background = new Set<Promise<void>>();
-  readonly #complain: Complain = ({ domain, id }, error) => {
-    const message = messageOf(error);
-    this.options.log.warn({ domain: domain.name, ...id, error: message }, 'a call of a domain failed');
-  };
+  /** By domain that is away: when it is taken for dead. */
+  readonly #deadlines = new Map<string, Timer>();
+  readonly #pauses = new Map<FirewallRecord, Pause>();
+  #closed = false;
 
   constructor(readonly options: CoordinatorOptions) {
+    this.#damping = new Damping(() => options.clock.monotonic());
+    this.#instances = new Instances(options, (record, placed, error) => this.#gone(record, placed, error));
     this.#records = new Map(
-      options.firewalls.map(({ terminal, policy }) => [
-        terminal.name,
-        new FirewallRecord(terminal, policy, options.firstEpoch),
+      options.firewalls.map((firewall) => [
+        firewall.terminal.name,
+        new FirewallRecord(firewall, options.firstEpoch),
       ]),
     );
     this.#renewals = setInterval(() => {
@@ -121,29 +56,44 @@ export class Coordinator {
     throw new HandoverError('unknown-terminal', `there is no terminal ${terminal}; there are: ${names}`);
   }
 
-  /** The terminal's first instance, if it has none. Fails with a DomainError; then it has none still, and nothing passes. */
+  /**
+   * The terminal's first instance, if it has none, or one with what a lost one held. Fails with a DomainError; then it has none still, and
+   * nothing passes.
+   */
   place(terminal: string, to: string): Promise<void> {
     const record = this.record(terminal);
     const domain = this.#domain(to);
     return record.enqueue(async () => {
       if (record.active) return;
-      const strays = await this.#strays(record);
-      const id = { terminal, epoch: record.nextEpoch() };
-      const snapshot = (await this.#inherited(record, strays)) ?? nothingYet(record, id.epoch);
-      const placed = { domain, id };
+      const { options } = this;
+      const strays = await this.#instances.strays(record);
+      const placed: Placed = { domain, id: { terminal, epoch: record.nextEpoch() } };
+      const { id } = placed;
+      const state = await this.#lastKnown(record, strays, placed);
+      let sequence: number;
       try {
-        await this.options.steering.addPath(id, await domain.prepare(snapshot, id.epoch));
-        await domain.activate(id, this.options.timings.leaseMs);
-        await this.options.steering.setActive(id);
+        await options.steering.addPath(id, await domain.prepare(state, id.epoch));
+        ({ sequence } = await domain.digest(id));
+        await domain.activate(id, options.timings.leaseMs);
+        await options.steering.setActive(id);
       } catch (error) {
-        await this.#removeSurely(placed);
+        await this.#instances.removeSurely(placed);
         throw error;
       }
+      record.mirror ??= new Mirror(state, () => options.clock.monotonic());
       record.active = placed;
-      record.told = snapshot.terminal;
-      if (!isSameTerminal(snapshot.terminal, record.terminal)) await tellAddresses(record, this.#complain);
-      this.options.log.info({ terminal, domain: to, epoch: id.epoch }, 'firewall placed');
-      for (const stray of strays) this.#removeInBackground(stray);
+      record.carried = [];
+      record.leaseEnd = options.clock.monotonic() + options.timings.leaseMs;
+      record.source = this.#instances.follow(record, placed, sequence, record.mirror);
+      record.told = state.terminal;
+      if (!isSameTerminal(state.terminal, record.terminal)) await tellAddresses(record);
+      const { connections } = state;
+      options.log.info(
+        { terminal, domain: to, epoch: id.epoch, connections: connections.length },
+        'firewall placed',
+      );
+      for (const stray of strays) this.#instances.removeInBackground(stray);
+      this.#refill(record);
     });
   }
 
@@ -168,8 +118,13 @@ export class Coordinator {
     }
     const id = randomUUID();
     record.handover = id;
-    const report = record.enqueue(() => this.#run(id, record, from, domain, order));
+    const report = record.enqueue(() => this.#move(id, record, from, domain, order));
     return { id, report };
+  }
+
+  /** A handover that waits before a step goes on. Whether one was waiting. */
+  continue(terminal: string): boolean {
+    return this.#pauses.get(this.record(terminal))?.goOn() ?? false;
   }
 
   /** Puts a policy in force in the active instance. A handover under way goes first. */
@@ -190,13 +145,60 @@ export class Coordinator {
   setTerminal(terminal: Terminal): Promise<void> {
     const record = this.record(terminal.name);
     record.terminal = terminal;
-    return tellAddresses(record, this.#complain);
+    return tellAddresses(record);
   }
 
   /** Throws a HandoverError when there is no such terminal, or no firewall of it. */
-  state(terminal: string): Promise<FirewallState> {
-    const { domain, id } = this.#activeOf(this.record(terminal));
-    return domain.export(id);
+  async state(terminal: string): Promise<FirewallState> {
+    const record = this.record(terminal);
+    const { domain, id } = this.#activeOf(record);
+    const state = await domain.export(id);
+    return { ...state, counters: added(state.counters, record.carried) };
+  }
+
+  standbys(terminal: string): StandbyStatus[] {
+    return [...this.record(terminal).standbys.values()].map((standby): StandbyStatus => {
+      const { domain, state, problem, known, ready } = standby;
+      const { changes = 0, p50Ms, p99Ms, maxMs } = ready?.feed.lag ?? {};
+      const measured = p50Ms !== undefined && p99Ms !== undefined && maxMs !== undefined;
+      return {
+        domain: domain.name,
+        epoch: known?.id.epoch ?? null,
+        state,
+        ...(state === 'away' && problem !== undefined ? { problem: messageOf(problem) } : {}),
+        behind: changes,
+        ...(measured ? { lagMs: { p50: p50Ms, p99: p99Ms, max: maxMs } } : {}),
+      };
+    });
+  }
+
+  /** A domain is silent. If it stays so, others take over what is active there. */
+  domainAway(name: string): void {
+    this.#damping.lost(name);
+    if (this.#deadlines.has(name) || this.#closed) return;
+    const { clock, timings } = this.options;
+    this.#deadlines.set(
+      name,
+      clock.after(timings.takeoverMs, () => {
+        for (const record of this.#records.values()) {
+          const { active } = record;
+          if (active?.domain.name !== name) continue;
+          this.#later(record, () => this.#takeOver(record, active, 'silent'));
+        }
+      }),
+    );
+  }
+
+  /** It can be reached again: what waits for it goes on, and what an earlier controller left there goes. */
+  domainBack(name: string): void {
+    this.#deadlines.get(name)?.close();
+    this.#deadlines.delete(name);
+    for (const record of this.#records.values()) record.standbys.get(name)?.wake();
+    this.#instances.inBackground(
+      this.sweep(name).catch((error: unknown) => {
+        this.options.log.warn({ domain: name, error: messageOf(error) }, 'not looked through');
+      }),
+    );
   }
 
   /** Removes from a domain what an earlier controller left there, once it is of no use any more: a newer instance is active. */
@@ -205,175 +207,121 @@ export class Coordinator {
     const { instances } = await domain.health();
     for (const { terminal, epoch } of instances) {
       const record = this.#records.get(terminal);
-      const stray = { domain, id: { terminal, epoch } };
       const active = record?.active;
       if (record && (!active || record.handover !== undefined || epoch >= active.id.epoch)) continue;
-      this.#removeInBackground(stray);
+      if (record?.standbys.get(domainName)?.known?.id.epoch === epoch) continue;
+      this.#instances.removeInBackground({ domain, id: { terminal, epoch } });
     }
   }
 
   /** Twice is once. What is under way ends first; instances stay as they are. */
   async close(): Promise<void> {
+    this.#closed = true;
     clearInterval(this.#renewals);
-    this.#closing.abort();
-    await Promise.allSettled([
-      ...this.#background,
-      ...[...this.#records.values()].map((record) => record.tail),
-    ]);
+    for (const timer of this.#deadlines.values()) timer.close();
+    for (const pause of this.#pauses.values()) pause.goOn();
+    this.#instances.stop();
+    const records = [...this.#records.values()];
+    await Promise.allSettled(records.map((record) => record.tail));
+    for (const { standbys, source } of records) {
+      await source?.end();
+      for (const standby of standbys.values()) {
+        await standby.leave();
+      }
+    }
+    await this.#instances.idle();
   }
 
-  async #run(
-    handoverId: string,
+  async #move(
+    id: string,
     record: FirewallRecord,
     from: Placed,
     domain: Domain,
     order: HandoverOrder,
   ): Promise<HandoverReport> {
-    const { log, now, steering, timings, transfers, onEvent } = this.options;
+    const { options } = this;
+    const { mirror } = record;
+    if (!mirror) throw new Error(`the firewall of ${record.terminal.name} holds nothing`);
     const terminal = record.terminal.name;
-    const to: Placed = { domain, id: { terminal, epoch: record.nextEpoch() } };
-    const before = transfers.read(terminal);
-    const names = { handover: handoverId, terminal, from: from.domain.name, to: domain.name };
-    const watch = new Stopwatch(now, ({ name, ms }) => {
-      const bytes = name === 'prepare' ? transfers.read(terminal).snapshot - before.snapshot : 0;
-      onEvent({ kind: 'phase', ...names, phase: name, startedAt: Date.now() - ms, ms, bytes });
-    });
-    for (const { name, ms } of order.before ?? []) watch.add(name, ms);
-    const progress = new Progress();
-    let feed: Feed | undefined;
-    let connections = 0;
-    let problem: string | undefined;
+    const pause = new Pause(order.pauseBefore, options.clock, (step) =>
+      options.onEvent({ kind: 'paused', handover: id, terminal, step }),
+    );
+    this.#pauses.set(record, pause);
+    const standby = (): Standby => this.#standby(record, domain);
     try {
-      await watch.measure('prepare', async () => {
-        const snapshot = await from.domain.export(from.id);
-        const imported = order.omitConnections ? { ...snapshot, connections: [] } : snapshot;
-        connections = imported.connections.length;
-        const ends = await domain.prepare(imported, to.id.epoch);
-        record.told = snapshot.terminal;
-        if (!order.omitConnections) {
-          feed = new Feed(from, to, snapshot.sequence, snapshot.terminal);
-          record.feed = feed;
-        }
-        await steering.addPath(to.id, ends);
-        await feed?.carried(record.terminal, FOLLOW_MS);
-        if (feed?.problem) throw feed.problem;
-      });
-      progress.to('switching');
-      await watch.measure('switch', async () => {
-        await domain.activate(to.id, timings.leaseMs);
-        await steering.setActive(to.id);
-      });
-      record.active = to;
-      progress.to('draining');
-      await watch.measure('drain', async () => {
-        if (!feed) {
-          record.told = undefined;
-          await mendAddresses(record, this.#complain);
-        }
-        await from.domain
-          .drain(from.id, timings.drainMs)
-          .catch((error: unknown) => this.#complain(from, error));
-        await this.#pause(timings.drainMs);
-        await endFeed(record, feed, this.#complain);
-        await mendAddresses(record, this.#complain);
-      });
-      progress.to('retiring');
-      await watch.measure('retire', () => this.#removeSurely(from));
-      progress.to('done');
-    } catch (error) {
-      problem = messageOf(error);
-      await endFeed(record, feed, this.#complain);
-      log.error({ ...names, stage: progress.stage, error: problem }, 'handover failed');
-      if (progress.stage === 'preparing' || progress.stage === 'switching') {
-        await watch.measure('undo', () => this.#undo(from, to, progress));
-      }
-      // It may have failed because the old instance is there no more.
-      void this.#renewLease(record);
+      return await new Move({
+        id,
+        options,
+        instances: this.#instances,
+        record,
+        mirror,
+        from,
+        domain,
+        order,
+        pause,
+        standby,
+      }).run();
     } finally {
+      this.#pauses.delete(record);
       record.handover = undefined;
-    }
-    const bytes = transfers.read(terminal);
-    const report: HandoverReport = {
-      id: handoverId,
-      terminal,
-      from: from.domain.name,
-      to: domain.name,
-      fromEpoch: from.id.epoch,
-      toEpoch: to.id.epoch,
-      cause: order.cause,
-      outcome: progress.stage === 'done' ? 'done' : progress.stage === 'undone' ? 'undone' : 'failed',
-      ...(problem === undefined ? {} : { error: problem }),
-      phases: watch.phases,
-      totalMs: watch.phases.reduce((sum, phase) => sum + phase.ms, 0),
-      stateBytes: bytes.snapshot - before.snapshot,
-      deltaBytes: bytes.delta - before.delta,
-      connections,
-    };
-    onEvent({ kind: 'handover', report });
-    return report;
-  }
-
-  /** The switch itself may have failed half-way: then everything is led back through the old instance first. */
-  async #undo(from: Placed, to: Placed, progress: Progress): Promise<void> {
-    try {
-      if (progress.stage === 'switching') await this.options.steering.setActive(from.id);
-      progress.to('undoing');
-    } catch (error) {
-      progress.to('failed');
-      this.#complain(from, error);
-    }
-    await this.#removeSurely(to);
-    if (progress.stage === 'undoing') progress.to('undone');
-  }
-
-  /** Removes an instance; what cannot be done now is repeated in the background. */
-  async #removeSurely(placed: Placed): Promise<void> {
-    try {
-      await this.#remove(placed);
-    } catch (error) {
-      this.#complain(placed, error);
-      this.#removeInBackground(placed);
+      // It may have failed because the old instance is there no more.
+      if (record.active === from && order.cause !== 'takeover') void this.#renewLease(record);
+      this.#refill(record);
     }
   }
 
-  async #remove({ domain, id }: Placed): Promise<void> {
-    await this.options.steering.removePath(id);
-    try {
-      await domain.retire(id);
-    } catch (error) {
-      // As good as retired.
-      if (!isGone(error)) throw error;
-    }
+  /** What a firewall that is placed begins with: what a lost one held, what outlived an earlier controller, or nothing. */
+  async #lastKnown(
+    record: FirewallRecord,
+    strays: readonly Placed[],
+    { id }: Placed,
+  ): Promise<FirewallState> {
+    if (!record.mirror)
+      return (await this.#instances.inherited(record, strays)) ?? record.nothingYet(id.epoch);
+    record.mirror.absorb({ kind: 'terminal', terminal: record.terminal });
+    return withTerminal(record.mirror.snapshot(id.epoch), record.terminal);
   }
 
-  /** Instances that a domain still has from before this controller started. */
-  async #strays(record: FirewallRecord): Promise<Placed[]> {
-    const strays: Placed[] = [];
-    for (const domain of this.options.domains.values()) {
-      const health = await domain.health().catch(() => undefined);
-      for (const { terminal, epoch: seen } of health?.instances ?? []) {
-        if (terminal !== record.terminal.name) continue;
-        record.noteEpoch(seen);
-        strays.push({ domain, id: { terminal, epoch: seen } });
-      }
-    }
-    return strays;
+  #standby(record: FirewallRecord, domain: Domain): Standby {
+    const known = record.standbys.get(domain.name);
+    if (known) return known;
+    const { clock, timings, log } = this.options;
+    const standby = new Standby(domain, {
+      clock,
+      damping: this.#damping,
+      retryMs: timings.retryMs,
+      build: (where) => {
+        const { mirror } = record;
+        if (!mirror) throw new Error(`the firewall of ${record.terminal.name} holds nothing`);
+        return this.#instances.build(record, mirror, where, async (step) =>
+          this.#pauses.get(record)?.at(step),
+        );
+      },
+      feedAgain: ({ placed, feed, counters }) => ({
+        placed,
+        feed: this.#instances.feed(placed, feed.mirror, feed.acknowledged),
+        counters,
+      }),
+      discard: (placed) => this.#instances.removeSurely(placed),
+      onProblem: (where, error) =>
+        log.warn(
+          { terminal: record.terminal.name, domain: where.name, error: messageOf(error) },
+          'no standby there at present',
+        ),
+    });
+    record.standbys.set(domain.name, standby);
+    return standby;
   }
 
-  /**
-   * The state of an instance that outlived an earlier controller, with the policy that holds now: its connections go on, and the addresses that
-   * the terminal had learnt are its own as far as they are still allowed. A switch's instance is not among them, because its rules are gone by then.
-   */
-  async #inherited(record: FirewallRecord, strays: readonly Placed[]): Promise<FirewallState | undefined> {
-    const latest = strays.toSorted((a, b) => b.id.epoch - a.id.epoch)[0];
-    try {
-      if (!latest) return undefined;
-      const found = await latest.domain.export(latest.id);
-      record.terminal = this.options.reclaim(found.terminal);
-      return { ...withTerminal(found, record.terminal), policy: record.policy };
-    } catch (error) {
-      if (latest) this.#complain(latest, error);
-      return undefined;
+  /** Standbys where they are wanted, and nowhere else. */
+  #refill(record: FirewallRecord): void {
+    if (this.#closed || !record.active || record.handover !== undefined) return;
+    const wanted = record.options.standbys.filter((name) => name !== record.active?.domain.name);
+    for (const name of wanted) this.#standby(record, this.#domain(name));
+    for (const [name, standby] of record.standbys) {
+      if (wanted.includes(name)) continue;
+      record.standbys.delete(name);
+      this.#instances.inBackground(standby.close());
     }
   }
 
@@ -381,50 +329,62 @@ export class Coordinator {
   async #renewLease(record: FirewallRecord): Promise<void> {
     const { active } = record;
     try {
-      await active?.domain.activate(active.id, this.options.timings.leaseMs);
-      if (active && !record.feed) await mendAddresses(record, this.#complain);
+      if (!active) return;
+      await active.domain.activate(active.id, this.options.timings.leaseMs);
+      if (record.active !== active) return;
+      record.leaseEnd = this.options.clock.monotonic() + this.options.timings.leaseMs;
+      await mendAddresses(record, this.#instances.complain);
     } catch (error) {
       if (!active) return;
-      this.#complain(active, error);
-      if (isGone(error)) await record.enqueue(() => this.#lost(record, active)).catch(() => {});
+      this.#instances.complain(active, error);
+      if (isGone(error)) this.#gone(record, active, error);
     }
   }
 
-  /** Nothing passes until there is another instance, and its connections are gone with it. */
-  async #lost(record: FirewallRecord, active: Placed): Promise<void> {
-    if (record.active !== active) return;
-    record.active = undefined;
-    const { domain, id } = active;
-    this.options.log.error(
-      { domain: domain.name, ...id },
-      'the firewall is gone: a new one is placed, its connections are lost',
+  #gone(record: FirewallRecord, placed: Placed, error: unknown): void {
+    if (record.active !== placed) return;
+    this.#instances.complain(placed, error);
+    this.#later(record, () => this.#takeOver(record, placed, 'gone'));
+  }
+
+  #later(record: FirewallRecord, task: () => Promise<void>): void {
+    const work = record.enqueue(async () => {
+      if (!this.#closed) await task();
+    });
+    this.#instances.inBackground(
+      work.catch((error: unknown) => {
+        this.options.log.error({ terminal: record.terminal.name, error: messageOf(error) }, 'no takeover');
+      }),
     );
-    this.#removeInBackground(active);
-    this.options.onLost(id.terminal);
   }
 
-  #removeInBackground(placed: Placed): void {
-    const work = this.#untilRemoved(placed).finally(() => this.#background.delete(work));
-    this.#background.add(work);
-  }
-
-  /** Repeats the removal, which must be done, until it is or the coordinator closes. */
-  async #untilRemoved(placed: Placed): Promise<void> {
-    let waitMs: number = REPEAT_MS.first;
-    while (!this.#closing.signal.aborted) {
-      try {
-        return await this.#remove(placed);
-      } catch (error) {
-        this.#complain(placed, error);
-        await this.#pause(waitMs);
-        waitMs = Math.min(waitMs * 2, REPEAT_MS.most);
-      }
+  /**
+   * Another instance for one that is lost. gone: it is of no use any more, and what arrives is held until there is another. silent: it may still
+   * forward what it knows, and does so until the switches lead elsewhere.
+   */
+  async #takeOver(record: FirewallRecord, lost: Placed, how: 'gone' | 'silent'): Promise<void> {
+    const terminal = record.terminal.name;
+    if (record.active !== lost || (how === 'silent' && !this.#deadlines.has(lost.domain.name))) return;
+    this.options.log.error({ ...lost.id, domain: lost.domain.name, how }, 'the active firewall is lost');
+    if (how === 'gone')
+      await this.options.steering
+        .hold(terminal)
+        .catch((error: unknown) => this.#instances.complain(lost, error));
+    const ready = [...record.standbys.values()]
+      .filter((standby) => standby.ready && standby.domain !== lost.domain)
+      .toSorted((a, b) => (b.ready?.feed.acknowledged ?? 0) - (a.ready?.feed.acknowledged ?? 0));
+    for (const { domain } of ready) {
+      record.handover = randomUUID();
+      const order = { to: domain.name, cause: 'takeover' } as const;
+      const report = await this.#move(record.handover, record, lost, domain, order);
+      if (report.outcome === 'done') return;
     }
-  }
-
-  /** Ends early when the coordinator closes. */
-  #pause(ms: number): Promise<void> {
-    return sleep(realClock, ms, this.#closing.signal).catch(() => {});
+    if (how === 'silent') return;
+    await record.source?.end();
+    record.source = undefined;
+    record.active = undefined;
+    this.#instances.removeInBackground(lost);
+    this.options.onLost(terminal);
   }
 
   #domain(name: string): Domain {
@@ -438,14 +398,4 @@ export class Coordinator {
     if (record.active) return record.active;
     throw new HandoverError('no-instance', `${record.terminal.name} has no active firewall yet`);
   }
-}
-
-/** The domain does not have the instance, or has fenced it off for good by a newer one. */
-function isGone(error: unknown): boolean {
-  return error instanceof DomainError && (error.code === 'no-instance' || error.code === 'stale-epoch');
-}
-
-/** The state of a firewall that has not seen a packet. */
-function nothingYet({ terminal, policy }: FirewallRecord, epoch: Epoch): FirewallState {
-  return { terminal, epoch, sequence: 0, policy, earlier: [], connections: [], counters: [] };
 }

@@ -1,64 +1,38 @@
 /**
- * What the coordinator knows of one terminal's firewall: where it is active, and what may become of a handover under way.
+ * What the coordinator knows of one terminal's firewall: where it is active, what it holds, its standbys, and the queue of what happens to it.
  */
-import type { Domain, InstanceId } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
-import { type Epoch, epoch } from '../../shared/firewall/state.js';
+import { type Epoch, epoch, type FirewallState, type RuleCounter } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
-import type { Feed } from './feed.js';
+import type { Mirror } from './mirror.js';
+import type { Placed } from './placed.js';
+import type { Source } from './source.js';
+import type { Standby } from './standby.js';
 
-/** An instance and the domain that runs it. */
-export interface Placed {
-  readonly domain: Domain;
-  readonly id: InstanceId;
-}
-
-/**
- * The stages of a handover. Until `switching` everything can be undone, and the old instance is active; from then on everything can be
- * repeated, and the new one is.
- */
-export type Stage =
-  | 'preparing'
-  | 'switching'
-  | 'draining'
-  | 'retiring'
-  | 'done'
-  | 'undoing'
-  | 'undone'
-  | 'failed';
-
-const NEXT: Readonly<Record<Stage, readonly Stage[]>> = {
-  preparing: ['switching', 'undoing', 'failed'],
-  switching: ['draining', 'undoing', 'failed'],
-  draining: ['retiring'],
-  retiring: ['done'],
-  undoing: ['undone'],
-  done: [],
-  undone: [],
-  failed: [],
-};
-
-export class Progress {
-  #stage: Stage = 'preparing';
-
-  get stage(): Stage {
-    return this.#stage;
-  }
-
-  /** Throws on a transition that is not in the table: a fault of the program. */
-  to(stage: Stage): void {
-    if (!NEXT[this.#stage].includes(stage))
-      throw new Error(`a handover does not go from ${this.#stage} to ${stage}`);
-    this.#stage = stage;
-  }
+export interface FirewallOptions {
+  readonly terminal: Terminal;
+  readonly policy: Policy;
+  /** The names of the domains that hold a standby, wherever the firewall is active. */
+  readonly standbys: readonly string[];
 }
 
 export class FirewallRecord {
+  /** With its present addresses. */
+  terminal: Terminal;
+  policy: Policy;
   active: Placed | undefined;
+  /** What the firewall holds; there from its first instance on, also when that is gone. */
+  mirror: Mirror | undefined;
+  /** What brings the active instance's changes into the mirror. */
+  source: Source | undefined;
+  /** By domain. */
+  readonly standbys = new Map<string, Standby>();
+  /** What the active instance does not know of the rules' counters. */
+  carried: readonly RuleCounter[] = [];
+  /** Until when the active instance admits new connections by what it was last told; monotonic ms. */
+  leaseEnd = 0;
   /** The id of the handover under way. */
   handover: string | undefined;
-  /** What carries changes to the other instance of that handover, while it does. */
-  feed: Feed | undefined;
   /** The addresses that the active instance is known to have; undefined: they must be told (again). */
   told: Terminal | undefined;
   /** The end of the queue: whatever happens to one terminal's firewall happens one after another. */
@@ -67,12 +41,12 @@ export class FirewallRecord {
   addressTail: Promise<unknown> = Promise.resolve();
   #lastEpoch: number;
 
-  /** `terminal` has its present addresses. */
   constructor(
-    public terminal: Terminal,
-    public policy: Policy,
+    readonly options: FirewallOptions,
     firstEpoch: number,
   ) {
+    this.terminal = options.terminal;
+    this.policy = options.policy;
     this.#lastEpoch = firstEpoch - 1;
   }
 
@@ -90,5 +64,11 @@ export class FirewallRecord {
     const done = this.tail.then(task);
     this.tail = done.catch(() => {});
     return done;
+  }
+
+  /** The state of a firewall that has not seen a packet. */
+  nothingYet(id: Epoch): FirewallState {
+    const { terminal, policy } = this;
+    return { terminal, epoch: id, sequence: 0, policy, earlier: [], connections: [], counters: [] };
   }
 }

@@ -132,6 +132,9 @@ function createApi(
     const started = await service.handover(terminalOf(request.params), wanted);
     return wait ? await started.report : reply.code(202).send({ id: started.id });
   });
+  app.post(ROUTES.continue.path, async (request) => ({
+    continued: service.continue(terminalOf(request.params)),
+  }));
   app.get(EVENTS_PATH, (_request, reply) => {
     streams.admit();
     reply.hijack();

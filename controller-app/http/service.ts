@@ -4,7 +4,7 @@
 import type {
   ApiEvent,
   HandoverReport,
-  HandoverRequest,
+  HandoverWish,
   PlacementMode,
   Status,
   TerminalStatus,
@@ -28,10 +28,9 @@ export interface ControllerService {
   /** `follow` looks at once whether the firewall is where it should be. `unknown-terminal`. */
   setPlacement(terminal: string, placement: PlacementMode): void;
   /** Begins a handover. `unknown-terminal`, `unknown-domain`, `no-instance`, `busy`, `already-there`. */
-  handover(
-    terminal: string,
-    request: Required<Omit<HandoverRequest, 'wait'>>,
-  ): StartedHandover | Promise<StartedHandover>;
+  handover(terminal: string, request: HandoverWish): StartedHandover | Promise<StartedHandover>;
+  /** A handover that waits before a step goes on; whether one was waiting. `unknown-terminal`. */
+  continue(terminal: string): boolean;
   /** The handovers that have ended, the oldest first, at most `MAX_HANDOVERS`. */
   handovers(): readonly HandoverReport[];
   /** What happens from now on, until `signal` aborts. Must not buffer without a bound for a reader that is slow. */

@@ -75,6 +75,12 @@ export class ApiClient {
     await this.#call(answer, { method, path: pathOf(path, terminal), body: { placement }, signal });
   }
 
+  /** A handover that waits before a step goes on; whether one was waiting. */
+  async continue(terminal: string, signal?: AbortSignal): Promise<boolean> {
+    const { method, path, answer } = ROUTES.continue;
+    return (await this.#call(answer, { method, path: pathOf(path, terminal), signal })).continued;
+  }
+
   /** Moves the terminal's firewall and waits for the end, which may be an undone handover: look at `outcome`. */
   handover(
     terminal: string,

@@ -64,6 +64,21 @@ export const addressStatusSchema = z.strictObject({
 });
 export type AddressStatus = z.infer<typeof addressStatusSchema>;
 
+export const standbyStatusSchema = z.strictObject({
+  domain: text,
+  /** null while there is none. */
+  epoch: epochNumber.nullable(),
+  /** building: not there yet. ready: could take over at any moment. away: its domain does not answer, or could not build it. */
+  state: z.enum(['building', 'ready', 'away']),
+  /** What keeps it away. */
+  problem: z.string().optional(),
+  /** Changes of the active firewall that it has not acknowledged. */
+  behind: count,
+  /** From the controller's having a change to the standby's acknowledgement, of the last 1,024 changes. */
+  lagMs: z.strictObject({ p50: milliseconds, p99: milliseconds, max: milliseconds }).optional(),
+});
+export type StandbyStatus = z.infer<typeof standbyStatusSchema>;
+
 export const terminalStatusSchema = z.strictObject({
   name: terminalNameSchema,
   mac: text,
@@ -76,6 +91,8 @@ export const terminalStatusSchema = z.strictObject({
   /** The domain with its active instance, and the epoch; null before the first. */
   active: z.strictObject({ domain: text, epoch: epochNumber }).nullable(),
   placement: placementSchema,
+  /** The standbys that it should have, and those of a handover under way. */
+  standbys: z.array(standbyStatusSchema).readonly(),
   /** Every instance that is not retired. */
   instances: z.array(z.strictObject({ domain: text, epoch: epochNumber, role: roleSchema })).readonly(),
   /** The id of the handover under way, or null. */
@@ -98,7 +115,21 @@ export type PhaseName = z.infer<typeof phaseNameSchema>;
 
 /** done: the new instance is active. undone: the old one still is. failed: neither could be made sure of. */
 export const outcomeSchema = z.enum(['done', 'undone', 'failed']);
-export const causeSchema = z.enum(['attachment', 'demand']);
+/** takeover: the domain with the active firewall was lost. */
+export const causeSchema = z.enum(['attachment', 'demand', 'takeover']);
+
+/** The steps of a handover, in order; the first three are left out when a standby is ready. */
+export const stepSchema = z.enum([
+  'export',
+  'prepare',
+  'path',
+  'catch-up',
+  'activate',
+  'steer',
+  'drain',
+  'retire',
+]);
+export type HandoverStep = z.infer<typeof stepSchema>;
 
 export const handoverReportSchema = z.strictObject({
   id: text,
@@ -106,6 +137,7 @@ export const handoverReportSchema = z.strictObject({
   from: text,
   to: text,
   fromEpoch: epochNumber,
+  /** The old one's when no new instance came to be. */
   toEpoch: epochNumber,
   cause: causeSchema,
   outcome: outcomeSchema,
@@ -127,10 +159,15 @@ export const handoverRequestSchema = z.strictObject({
   to: text,
   /** For experiments: imports the policy without the connections, which therefore die. */
   omitConnections: z.boolean().default(false),
+  /** For experiments: the old instance is removed before the new one is active. */
+  breakBeforeMake: z.boolean().exactOptional(),
+  /** For experiments: waits before this step, until it is told to go on; 30 s at most. An event tells when it waits. */
+  pauseBefore: stepSchema.exactOptional(),
   /** true: the answer is the report, when the handover has ended. false: its id, at once. */
   wait: z.boolean().default(true),
 });
 export type HandoverRequest = z.input<typeof handoverRequestSchema>;
+export type HandoverWish = Omit<z.output<typeof handoverRequestSchema>, 'wait'>;
 
 export const handoverStartedSchema = z.strictObject({ id: text });
 export type HandoverStarted = z.infer<typeof handoverStartedSchema>;
@@ -157,6 +194,8 @@ export const eventSchema = z.discriminatedUnion('kind', [
     bytes: count,
   }),
   z.strictObject({ kind: z.literal('handover'), report: handoverReportSchema }),
+  /** A handover waits before a step: see `pauseBefore`. */
+  z.strictObject({ kind: z.literal('paused'), handover: text, terminal: text, step: stepSchema }),
 ]);
 export type ApiEvent = z.infer<typeof eventSchema>;
 export type PhaseEvent = Extract<ApiEvent, { kind: 'phase' }>;
@@ -204,6 +243,11 @@ export const ROUTES = {
     path: '/v1/terminals/:name/handover',
     body: handoverRequestSchema,
     answer: handoverReportSchema,
+  },
+  continue: {
+    method: 'POST',
+    path: '/v1/terminals/:name/continue',
+    answer: z.strictObject({ continued: z.boolean() }),
   },
   handovers: { method: 'GET', path: '/v1/handovers', answer: handoversSchema },
 } as const;

@@ -51,7 +51,7 @@ export class ChangeLog {
   async *follow(from: number, signal: AbortSignal): AsyncGenerator<readonly Delta[], void, undefined> {
     let last = from;
     while (!signal.aborted) {
-      const batch = this.#after(last);
+      const batch = this.after(last);
       const newest = batch.at(-1);
       if (newest) {
         last = newest.sequence;
@@ -60,12 +60,13 @@ export class ChangeLog {
         if (this.#ended.error) throw this.#ended.error;
         return;
       } else {
-        await this.#change(signal);
+        await this.changed(signal);
       }
     }
   }
 
-  #after(from: number): readonly Delta[] {
+  /** What follows change `from`, as much of it as one step brings; nothing when it is the last. Fails with `changes-lost`. */
+  after(from: number): readonly Delta[] {
     const oldest = Math.max(this.#before + 1, this.#sequence - this.kept + 1);
     if (from > this.#sequence || from < oldest - 1) {
       throw new DomainError(
@@ -81,7 +82,8 @@ export class ChangeLog {
     return batch;
   }
 
-  #change(signal: AbortSignal): Promise<void> {
+  /** Settles with the next change, or when `signal` aborts. */
+  changed(signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       const wake = (): void => {
         this.#waiting.delete(wake);

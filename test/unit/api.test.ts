@@ -127,7 +127,7 @@ t.test('failures keep their code and say what to do', async (t) => {
   t.match(await post({}), { status: 400, message: 'to: is missing: write a text' });
   t.match(await post({ to: 'edge-1', omit: true }), {
     status: 400,
-    message: /omit: no such key; there are to, omitConnections, wait/,
+    message: /omit: no such key; there are to, omitConnections, breakBeforeMake, pauseBefore, wait/,
   });
   t.match(await raw(port, { path: '/v2' }), {
     status: 404,

@@ -2,15 +2,13 @@
  * The coordinator: what happens in which order, what is undone, what is repeated. Domains are the reference ones, steering is written down.
  */
 import t from 'tap';
-import {
-  Coordinator,
-  type CoordinatorOptions,
-  type HandoverSteering,
-} from '../../controller-app/handover/coordinator.js';
-import { Progress } from '../../controller-app/handover/firewall-record.js';
+import { Coordinator } from '../../controller-app/handover/coordinator.js';
+import type { CoordinatorOptions, HandoverSteering } from '../../controller-app/handover/options.js';
+import { Progress } from '../../controller-app/handover/progress.js';
 import type { ApiEvent } from '../../shared/api/schema.js';
 import { type Domain, DomainError, type InstanceId } from '../../shared/domain/domain.js';
 import type { Connection } from '../../shared/firewall/connection.js';
+import { realClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
 import { alice, examplePolicy } from '../fixtures/reference-environment.js';
@@ -76,7 +74,10 @@ function written(domain: ReferenceDomain, diary: Diary): Domain {
 function setUp(
   t: { teardown(done: () => Promise<void>): void },
   drainMs = 10,
-  more: Partial<Pick<CoordinatorOptions, 'reclaim'>> & { readonly leaseMs?: number } = {},
+  more: Partial<Pick<CoordinatorOptions, 'reclaim'>> & {
+    readonly leaseMs?: number;
+    readonly standbys?: readonly string[];
+  } = {},
 ) {
   const diary = new Diary();
   const [a, b] = [new ReferenceDomain('a'), new ReferenceDomain('b')];
@@ -98,12 +99,12 @@ function setUp(
       ['b', written(b, diary)],
     ]),
     steering,
-    firewalls: [{ terminal: alice, policy: examplePolicy }],
-    timings: { drainMs, leaseMs: more.leaseMs ?? 60_000 },
+    firewalls: [{ terminal: alice, policy: examplePolicy, standbys: more.standbys ?? [] }],
+    timings: { drainMs, leaseMs: more.leaseMs ?? 60_000, takeoverMs: 50, digestMs: 50, retryMs: 50 },
     firstEpoch: 1,
     transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
     log: silentLog,
-    now: () => performance.now(),
+    clock: realClock,
     onEvent: (event) => events.push(event),
     onLost: (terminal) => lost.push(terminal),
     reclaim: more.reclaim ?? (() => alice),
@@ -140,6 +141,7 @@ t.test('the order of a handover: make before break', async (t) => {
     'b.activate 2',
     'steering.setActive 2',
     'a.drain 1',
+    'a.export 1',
     'steering.removePath 1',
     'a.retire 1',
   ]);
@@ -159,7 +161,7 @@ t.test('the order of a handover: make before break', async (t) => {
 });
 
 for (const [call, code] of [
-  ['a.export', 'unreachable'],
+  ['a.export', 'refused'],
   ['b.prepare', 'not-ready'],
   ['steering.addPath', 'refused'],
   ['b.activate', 'unreachable'],
@@ -265,17 +267,17 @@ t.test(
 );
 
 t.test(
-  'an instance that is gone is noticed; another is asked for, and the next handover works',
+  'an instance that is gone is noticed at once; another is asked for, and has its connections',
   async (t) => {
     const { coordinator, diary, a, lost, old } = await placed(t);
     await a.retire(old);
-    const report = await coordinator.handover('alice', ORDER).report;
-    t.equal(report.outcome, 'undone');
     await waitFor('it is noticed', () => lost.length > 0);
     t.same(lost, ['alice']);
     t.equal(coordinator.record('alice').active, undefined);
     t.ok(diary.lines.includes('steering.removePath 1'), 'nothing leads to it any more');
+    t.ok(diary.lines.includes('steering.hold alice'), 'what arrives waits for the next');
     await coordinator.place('alice', 'b');
+    t.match((await now(coordinator)).connections, [{ local: { port: 1 } }]);
     t.equal((await coordinator.handover('alice', { ...ORDER, to: 'a' }).report).outcome, 'done');
   },
 );

@@ -10,7 +10,7 @@ import type { Attachment } from '../../controller-app/steering/view.js';
 import { Registry } from '../../controller-app/terminals/registry.js';
 import type { ApiEvent } from '../../shared/api/schema.js';
 import { type Domain, DomainError, dpid } from '../../shared/domain/domain.js';
-import { ManualClock } from '../../shared/runtime/clock.js';
+import { ManualClock, realClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
 import { alice, bob, examplePolicy } from '../fixtures/reference-environment.js';
@@ -66,12 +66,12 @@ function places(t: { teardown(done: () => Promise<void>): void }) {
       removePath: async () => {},
       hold: async () => {},
     },
-    firewalls: [{ terminal: alice, policy: examplePolicy }],
-    timings: { drainMs: 5, leaseMs: 60_000 },
+    firewalls: [{ terminal: alice, policy: examplePolicy, standbys: [] }],
+    timings: { drainMs: 5, leaseMs: 60_000, takeoverMs: 1_000, digestMs: 60_000, retryMs: 1_000 },
     firstEpoch: 1,
     transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
     log: silentLog,
-    now: () => performance.now(),
+    clock: realClock,
     onEvent: () => {},
     onLost: () => {},
     reclaim: () => alice,
