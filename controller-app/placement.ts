@@ -99,14 +99,33 @@ export class Placement {
     const at = this.options.attachment(terminal);
     const domain = at && servedBy.get(at.dpid);
     if (domain === undefined || record.active?.domain.name === domain) return true;
-    if (!record.active) {
-      await coordinator.place(terminal, domain);
-      return true;
-    }
+    if (!record.active) return this.#place(terminal, domain);
     if (this.#staying.has(terminal)) return true;
     const { outcome } = await coordinator.handover(terminal, { to: domain, cause: 'attachment', before })
       .report;
     return outcome === 'done';
+  }
+
+  /** A firewall that was lost is placed where it can be, rather than nowhere: its connections wait. The first one is placed where it belongs. */
+  async #place(terminal: string, domain: string): Promise<boolean> {
+    const { coordinator, servedBy, log } = this.options;
+    try {
+      await coordinator.place(terminal, domain);
+      return true;
+    } catch (error) {
+      if (!coordinator.record(terminal).mirror) throw error;
+      for (const other of new Set(servedBy.values())) {
+        if (other === domain) continue;
+        const placed = await coordinator.place(terminal, other).then(
+          () => true,
+          () => false,
+        );
+        if (!placed) continue;
+        log.warn({ terminal, domain, error: messageOf(error) }, `the firewall is in ${other} for now`);
+        return this.#staying.has(terminal);
+      }
+      throw error;
+    }
   }
 
   #later(): void {

@@ -48,14 +48,34 @@ export function renderStatus(status: Status): string {
     }),
     { right: [3] },
   );
+  const standbys = standbyTable(status.terminals);
   const addresses = addressTable(status.terminals);
   return [
     `Paguro ${status.version}, running since ${utc(status.startedAt)}`,
     switches,
     domains,
     terminals,
+    ...(standbys === undefined ? [] : [standbys]),
     addresses,
   ].join('\n\n');
+}
+
+/** Nothing when no terminal is to have any. */
+function standbyTable(terminals: readonly TerminalStatus[]): string | undefined {
+  const rows = terminals.flatMap(({ name, standbys }) =>
+    standbys.map(({ domain, epoch, state, problem, behind, lagMs }) => [
+      name,
+      domain,
+      epoch === null ? '-' : String(epoch),
+      problem === undefined ? state : `${state}: ${problem}`,
+      number(behind),
+      lagMs === undefined ? '-' : duration(lagMs.p50),
+      lagMs === undefined ? '-' : duration(lagMs.p99),
+    ]),
+  );
+  if (rows.length === 0) return undefined;
+  const head = ['TERMINAL', 'STANDBY IN', 'EPOCH', 'STATE', 'CHANGES BEHIND', 'LAG p50', 'p99'];
+  return table(head, rows, { right: [2, 4, 5, 6] });
 }
 
 function addressTable(terminals: readonly TerminalStatus[]): string {

@@ -65,7 +65,7 @@ async function open(): Promise<void> {
 }
 
 /** The first so many connections were lost on purpose. */
-let givenUp = 0;
+const givenUp = 0;
 
 /** Every connection opened until now, but for those, moves bytes from now on. */
 async function allAlive(t: Test): Promise<void> {
@@ -172,7 +172,7 @@ await t.test('connections opened while the firewall moves live on, there and bac
       await sleep(realClock, 30);
     }
     const report = await moving;
-    t.equal(report.outcome, 'done');
+    t.equal(report.outcome, 'done', report.error ?? 'done');
     t.ok(batches > 3, `${4 * batches} connections opened meanwhile`);
     t.ok(report.deltaBytes > 0, `${report.deltaBytes} bytes of changes followed the snapshot`);
     await allAlive(t);
@@ -204,32 +204,22 @@ await t.test('the controller is killed and comes back: connections at the edge l
   await allAlive(t);
 });
 
-await t.test(
-  'the agent is killed and comes back: its connections are lost, new ones are admitted',
-  async (t) => {
-    await paguro.killAgent();
-    await paguro.startAgent();
-    await waitFor(
-      'the loss is noticed',
-      async () => (await paguro.domain('edge-1'))?.instances.length === 1,
-      {
-        timeoutMs: 15_000,
-      },
-    );
-    await paguro.settled('alice', 'edge-1');
-    const lost = await fatesFromNow(client, server);
-    t.ok(
-      lost.every((fate) => fate === 'dead'),
-      `nobody has admitted them: ${[...new Set(lost)]}`,
-    );
-    await client.end((await client.report()).tcp.map(({ id }) => id));
-    givenUp = lost.length;
-    await open();
-    await allAlive(t);
+await t.test('the agent is killed and comes back: what the controller knows lives on', async (t) => {
+  const { epoch } = (await paguro.terminal('alice')).active ?? { epoch: 0 };
+  await paguro.killAgent();
+  await paguro.startAgent();
+  await waitFor(
+    'another firewall is active',
+    async () => ((await paguro.terminal('alice')).active?.epoch ?? 0) > epoch,
+    { timeoutMs: 15_000 },
+  );
+  await allAlive(t);
+  await open();
+  await allAlive(t);
+  if ((await paguro.terminal('alice')).active?.domain === 'edge-1')
     t.equal((await paguro.handover('alice', 'sdn-1')).outcome, 'done');
-    await allAlive(t);
-  },
-);
+  await allAlive(t);
+});
 
 await t.test('Docker goes away: the handover is undone, and the agent says what to do', async (t) => {
   await paguro.docker?.close();

@@ -154,9 +154,12 @@ export class RemoteDomain implements Domain {
 
   async export(id: InstanceId): Promise<FirewallState> {
     const instance = bare(id);
+    const since = this.#trust.seen(id);
     const { reply, receivedBytes } = await this.#call({ type: 'export', instance });
     this.#transferred('export', instance, receivedBytes);
-    return reply.type === 'state' ? this.#trust.exported(id, reply.state) : this.#wrongReply(reply.type);
+    return reply.type === 'state'
+      ? this.#trust.exported(id, reply.state, since)
+      : this.#wrongReply(reply.type);
   }
 
   async health(): Promise<Health> {

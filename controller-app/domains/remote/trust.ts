@@ -88,20 +88,28 @@ export class Trust {
     this.#told.delete(keyOf(id));
   }
 
-  /** The state that an agent exports, when it may be believed to be this instance's. Fails with `invalid`. */
-  exported(id: InstanceId, state: FirewallState): FirewallState {
+  /** The highest number of a change that the instance has spoken of. */
+  seen(id: InstanceId): number {
+    return this.#of(id).sequence;
+  }
+
+  /**
+   * The state that an agent exports, when it may be believed to be this instance's. `since`: what it had spoken of when it was asked; changes go
+   * on while it answers. Fails with `invalid`.
+   */
+  exported(id: InstanceId, state: FirewallState, since = this.seen(id)): FirewallState {
     const told = this.#of(id);
     const { terminal, epoch, sequence, policy, earlier, connections } = state;
     if (terminal.name !== id.terminal) this.#refuse(id, `it is the state of ${terminal.name}`);
     if (epoch !== id.epoch) this.#refuse(id, `it is the state of epoch ${epoch}`);
-    if (sequence < told.sequence)
-      this.#refuse(id, `it is as of change ${sequence}, and change ${told.sequence} has been seen already`);
+    if (sequence < since)
+      this.#refuse(id, `it is as of change ${sequence}, and change ${since} has been seen already`);
     this.#checkTerminal(id, told, terminal);
     for (const each of [policy, ...earlier]) this.#checkPolicy(id, told, each);
     const own = new Set([...terminal.ipv4, ...terminal.ipv6]);
     const foreign = connections.find(({ local }) => !own.has(local.address));
     if (foreign) this.#refuse(id, `${connectionKey(foreign)} is no connection of ${terminal.name}`);
-    told.sequence = sequence;
+    told.sequence = Math.max(told.sequence, sequence);
     return state;
   }
 
