@@ -2,6 +2,7 @@
  * What must hold between the values of the controller's configuration file. Pure.
  */
 import type { Path } from '../shared/firewall/yaml-text.js';
+import { isLoopback } from '../shared/runtime/loopback.js';
 import type { ConfigFile } from './config-file.js';
 
 export interface CrossProblem {
@@ -68,7 +69,17 @@ export function crossChecks(config: ConfigFile): CrossProblem[] {
           },
         ],
   );
+  const open =
+    config.tls === undefined && !isLoopback(config.channel.host)
+      ? [
+          {
+            path: ['channel'],
+            message: `${config.channel.host} is no loopback address, and without TLS the channel takes no other: write one, or configure tls`,
+          },
+        ]
+      : [];
   return [
+    ...open,
     ...twice(
       'two switches are named',
       entries('switches', config.switches, 'name'),

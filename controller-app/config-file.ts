@@ -9,6 +9,7 @@ import { prefixOf, prefixSchema } from '../shared/firewall/policy.js';
 import { type Family, familyOf, terminalSchema } from '../shared/firewall/terminal.js';
 import { idleTimesSchema } from '../shared/firewall/timeouts.js';
 import { isLoopback } from '../shared/runtime/loopback.js';
+import { tlsSchema } from '../shared/tls/index.js';
 
 /** Instance numbers go up to 2046, and a terminal needs two while it moves. */
 export const MAX_TERMINALS = 1000;
@@ -140,10 +141,12 @@ const terminalEntry = terminalSchema.extend({
 
 export const fileSchema = z.strictObject({
   openflow: listenAddress.prefault('127.0.0.1:6653'),
-  channel: loopbackAddress('without TLS the channel takes no other').prefault('127.0.0.1:7653'),
+  channel: listenAddress.prefault('127.0.0.1:7653'),
   http: loopbackAddress('the API has no log-in, so that no other machine may reach it').prefault(
     '127.0.0.1:7680',
   ),
+  /** With it, channel and OpenFlow run over TLS, and agents and switches must show certificates. Paths are relative to the file. */
+  tls: tlsSchema.optional(),
   /** Path of a Unix socket for the API, too; relative to the file. */
   socket: z.string().min(1).max(100).optional(),
   switches: z

@@ -10,6 +10,7 @@ import type { Family, Terminal } from '../shared/firewall/terminal.js';
 import { type Problem, type YamlDocument, YamlError } from '../shared/firewall/yaml-text.js';
 import { ConfigFileError } from '../shared/runtime/text-file.js';
 import { loadPolicy, loadYaml } from '../shared/runtime/yaml-config.js';
+import { type TlsFiles, tlsFilesIn } from '../shared/tls/index.js';
 import { crossChecks } from './config-checks.js';
 import {
   type ConfigFile,
@@ -56,6 +57,8 @@ export interface ControllerConfig {
   readonly openflow: ListenAddress;
   readonly channel: ListenAddress;
   readonly http: ListenAddress & { readonly socket?: string };
+  /** Of channel and OpenFlow; absolute paths. */
+  readonly tls?: TlsFiles;
   readonly switches: readonly {
     readonly name: string;
     readonly dpid: Dpid;
@@ -89,10 +92,11 @@ export async function loadConfig(path: string): Promise<ControllerConfig> {
     );
   }
   const folder = dirname(file);
-  const { socket, http, domains, plugins, ...rest } = data;
+  const { socket, http, tls, domains, plugins, ...rest } = data;
   return {
     ...rest,
     file,
+    ...(tls && { tls: tlsFilesIn(folder, tls) }),
     http: socket === undefined ? http : { ...http, socket: resolve(folder, socket) },
     terminals: await loadTerminals(document, path),
     domains: domains.map((domain) =>

@@ -9,6 +9,7 @@ import { Lifetime } from '../shared/runtime/lifetime.js';
 import type { Log } from '../shared/runtime/log.js';
 import { projectVersion } from '../shared/runtime/project-root.js';
 import { QuietLog } from '../shared/runtime/quiet-log.js';
+import { loadIdentity } from '../shared/tls/index.js';
 import type { ControllerConfig } from './config.js';
 import { Core } from './core/host.js';
 import { InstanceNumbers } from './core/instance-numbers.js';
@@ -93,8 +94,10 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
   const core = lifetime.own('core', new Core(plugins, log));
   await core.start();
 
+  const identity = config.tls && (await loadIdentity(config.tls, { kind: 'controller' }));
   const channel = new ChannelServer({
     log,
+    identity,
     limits: { prepareMs: config.timings.prepareMs, requestMs: config.timings.callMs },
   });
   const domains = new Map<string, Domain>();
@@ -185,6 +188,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     'openflow',
     new OpenFlowListener({
       ...config.openflow,
+      identity,
       requestTimeoutMs: config.timings.callMs,
       accepts: (dpid) => topology.switches.includes(dpid),
     }),
@@ -199,5 +203,8 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     );
   });
   await listener.listen();
-  log.info({ openflow: config.openflow, channel: config.channel, http: config.http }, 'controller ready');
+  log.info(
+    { openflow: config.openflow, channel: config.channel, http: config.http, tls: config.tls !== undefined },
+    'controller ready',
+  );
 }

@@ -3,6 +3,7 @@
  */
 import { z } from 'zod';
 import { terminalNameSchema } from '../shared/firewall/terminal.js';
+import { tlsSchema } from '../shared/tls/index.js';
 import { defaultCacheDirectory } from './runtime/docker/image-cache.js';
 
 const milliseconds = z.int().min(1).max(86_400_000);
@@ -18,6 +19,8 @@ export const agentConfigSchema = z.strictObject({
   controller: z
     .url({ protocol: /^wss?$/, message: 'write a URL such as ws://127.0.0.1:7653' })
     .default('ws://127.0.0.1:7653'),
+  /** With it the controller is dialled over TLS (`wss:`), and must show a controller's certificate of the CA. Paths are relative to the file. */
+  tls: tlsSchema.optional(),
   docker: z
     .strictObject({
       socket: z

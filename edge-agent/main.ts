@@ -2,20 +2,27 @@
 /**
  * paguro-agent: runs personal firewalls beside an Open vSwitch bridge, for the controller that it dials.
  */
+import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
 import { serveDomain } from '../shared/channel/index.js';
 import { Lifetime, untilStopped } from '../shared/runtime/lifetime.js';
 import { createLog } from '../shared/runtime/log.js';
 import { messageOf } from '../shared/runtime/message-of.js';
 import { loadYaml } from '../shared/runtime/yaml-config.js';
+import { loadIdentity, tlsFilesIn } from '../shared/tls/index.js';
 import { type AgentConfig, agentConfigSchema } from './config.js';
 import { EdgeDomain } from './domain/edge-domain.js';
 import { lockName } from './name-lock.js';
 import { DockerRuntime } from './runtime/docker/docker-runtime.js';
 import { VethWiring } from './wiring/veth/veth-wiring.js';
 
-async function start(config: AgentConfig): Promise<number> {
+/** `folder` is what paths in the configuration are relative to. */
+async function start(config: AgentConfig, folder: string): Promise<number> {
   const log = createLog(`paguro-agent ${config.name}`);
+  const { tls, name } = config;
+  const identity = tls && (() => loadIdentity(tlsFilesIn(folder, tls), { kind: 'agent', domain: name }));
+  // A certificate that is of no use is told at once. Later the link is what it is missing for.
+  await identity?.();
   const lifetime = new Lifetime();
   // Before anything of this name is looked at, let alone removed.
   lifetime.own('the lock of the name', await lockName(config.name));
@@ -42,7 +49,7 @@ async function start(config: AgentConfig): Promise<number> {
         maxDrainMs: config.drain.maxMs,
       }),
     );
-    lifetime.own('the channel', serveDomain({ url: config.controller, domain, log }));
+    lifetime.own('the channel', serveDomain({ url: config.controller, identity, domain, log }));
   } catch (error) {
     await lifetime.close();
     throw error;
@@ -55,7 +62,10 @@ const program = new Command('paguro-agent')
   .description('Runs personal firewalls as iptables in containers beside an Open vSwitch bridge.')
   .requiredOption('--config <file>', 'the configuration file (YAML)')
   .action(async ({ config }: { config: string }) => {
-    process.exitCode = await start((await loadYaml(config, agentConfigSchema)).data);
+    process.exitCode = await start(
+      (await loadYaml(config, agentConfigSchema)).data,
+      dirname(resolve(config)),
+    );
   });
 
 program.parseAsync().catch((error: unknown) => {

@@ -33,7 +33,7 @@ export const INTERRUPTED = 130;
 const PACKAGES = [
   ...['openvswitch-switch', 'mininet', 'docker.io', 'containerd', 'runc', 'tini'],
   ...['iptables', 'conntrack', 'nftables', 'ebtables', 'iproute2', 'iputils-ping', 'ethtool'],
-  ...['tcpdump', 'tcpreplay', 'debootstrap', 'python3', 'procps', 'util-linux'],
+  ...['tcpdump', 'tcpreplay', 'debootstrap', 'python3', 'procps', 'util-linux', 'openssl'],
   // A DHCP server that advertises routes as well, and a DHCP client. Neither package starts a service.
   ...['dnsmasq-base', 'busybox'],
 ];

@@ -12,6 +12,7 @@ import { messageOf } from '../../shared/runtime/message-of.js';
 import { loadPolicy } from '../../shared/runtime/yaml-config.js';
 import { loadConfig } from '../config.js';
 import { EXIT, explainFailure, Failed, withKnownNames } from './failure.js';
+import { addPkiCommands } from './pki.js';
 import { renderEvent, renderPolicy, renderReport, renderState, renderStatus } from './render.js';
 
 /** What the command line touches of the process, so that a test can hand in its own. */
@@ -153,6 +154,8 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
       await withKnownNames(api, () => api.setPolicy(name, checked, signal));
       print(`${name} has policy ${checked.name} now`);
     });
+
+  addPkiCommands(program, print);
   return program;
 }
 

@@ -9,6 +9,7 @@
  * So two switches with one datapath id, or somebody who claims to be one, can't take turns in throwing each other out: the first stays.
  */
 import { type Dpid, dpid } from '../../shared/domain/domain.js';
+import { listed } from '../../shared/tls/index.js';
 import type { FeaturesReply } from '../openflow/index.js';
 import { helloFailed, OFPHFC_EPERM } from './codec.js';
 import type { Connection } from './connection.js';
@@ -27,13 +28,21 @@ export class Admission {
 
   constructor(private readonly options: AdmissionOptions) {}
 
-  /** Settles when the newcomer may go on. Fails with SwitchError `protocol`, `unknown-switch` or `duplicate`. */
-  async admit(newcomer: Connection, features: FeaturesReply): Promise<Dpid> {
+  /**
+   * Settles when the newcomer may go on; with `certified` it may only be one of these. Fails with SwitchError `protocol`, `not-certified`,
+   * `unknown-switch` or `duplicate`.
+   */
+  async admit(newcomer: Connection, features: FeaturesReply, certified?: readonly Dpid[]): Promise<Dpid> {
     if (features.auxiliaryId !== 0)
       throw refusal('protocol', 'auxiliary connections are not used: this one was refused');
     if (features.datapathId === 0n)
       throw refusal('protocol', 'datapath id 0 is nobody: give the switch another one');
     const id = dpid(features.datapathId);
+    if (certified && !certified.includes(id))
+      throw refusal(
+        'not-certified',
+        `a switch claims to be ${id}, and its certificate is for ${listed(certified)}: issue one for all bridges of its ovs-vswitchd ("paguro pki issue switch")`,
+      );
     if (!this.options.accepts(id))
       throw refusal('unknown-switch', `switch ${id} is not in the configuration: add it under switches`);
     this.candidates

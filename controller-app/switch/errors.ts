@@ -29,6 +29,10 @@ export type SwitchErrorCode =
   | 'duplicate'
   /** Nobody here knows a switch with this datapath id. */
   | 'unknown-switch'
+  /** It speaks no TLS, or shows no certificate of a switch that is trusted here. */
+  | 'tls'
+  /** Its certificate does not name the datapath id that it claims. */
+  | 'not-certified'
   /** Too many connections that are no switches yet. */
   | 'crowded'
   /** An answer larger than what is taken. */

@@ -3,8 +3,10 @@
  * little time, memory and attention.
  */
 import { EventEmitter } from 'node:events';
-import { createServer, type Server, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Dpid } from '../../shared/domain/domain.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
+import { Door, describeHolder, type Holder, type Identity } from '../../shared/tls/index.js';
 import { Admission } from './admission.js';
 import { receive } from './arrival.js';
 import type { Connection } from './connection.js';
@@ -12,9 +14,12 @@ import { SwitchError } from './errors.js';
 import { Lobby } from './lobby.js';
 import { type Bounds, bounds, type SwitchOptions } from './options.js';
 import type { Switch } from './switch.js';
+import { type Handshaking, TlsHandshakes } from './tls-handshakes.js';
 import { Turns } from './turns.js';
 
 export interface ListenerOptions extends SwitchOptions {
+  /** Who this controller is. With it switches come over TLS, each with a certificate that names the datapath ids it may claim. */
+  readonly identity?: Identity | undefined;
   /** Default 127.0.0.1: OpenFlow without TLS must not leave the machine unless someone says so. */
   readonly host?: string;
   /** Default 6653; 0 for any. */
@@ -32,16 +37,24 @@ export interface ListenerEvents {
   refused: [error: Error, peer: string];
 }
 
+/** A connection that is no switch yet. */
+interface Stranger {
+  readonly address: string;
+  close(reason: SwitchError): void;
+}
+
 const DEFAULT_PORT = 6653;
 const DEFAULT_MAX_STRANGERS = 256;
 
 export class OpenFlowListener extends EventEmitter<ListenerEvents> {
-  private readonly server: Server;
+  private readonly door: Door;
   private readonly bounds: Bounds;
   /** Until they are closed indeed: some stay for a moment when their connection has ended. */
   private readonly sockets = new Set<Socket>();
   private readonly connections = new Set<Connection>();
-  private readonly strangers: Lobby<Connection>;
+  private readonly strangers: Lobby<Stranger>;
+  private readonly handshakes: TlsHandshakes;
+  private readonly shaking = new WeakMap<Socket, Handshaking>();
   private readonly strangersTurns = new Turns();
   private readonly admission: Admission;
   private readonly byDpid = new Map<Dpid, Switch>();
@@ -49,11 +62,20 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
 
   constructor(private readonly options: ListenerOptions = {}) {
     super();
-    const { host: _host, port: _port, maxStrangers, accepts, ...switchOptions } = options;
+    const { host: _host, port: _port, identity, maxStrangers, accepts, ...switchOptions } = options;
     this.bounds = bounds(switchOptions);
     this.strangers = new Lobby(maxStrangers ?? DEFAULT_MAX_STRANGERS);
     this.admission = new Admission({ accepts: accepts ?? (() => true), probeMs: this.bounds.probeMs });
-    this.server = createServer((socket) => this.accept(socket));
+    this.handshakes = new TlsHandshakes(this.bounds, (who, reason) => {
+      this.strangers.leave(who);
+      this.emit('refused', reason, who.peer);
+    });
+    this.door = new Door({
+      identity,
+      arrived: (socket) => this.arrive(socket),
+      entered: (socket, stream, holder) => this.enter(socket, stream, holder),
+      refused: (socket, problem) => this.refuse(socket, problem),
+    });
   }
 
   /** Switches that are ready. */
@@ -62,42 +84,72 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
   }
 
   /** Fails when the address is in use. */
-  listen(): Promise<{ readonly host: string; readonly port: number }> {
+  async listen(): Promise<{ readonly host: string; readonly port: number }> {
     const { host = '127.0.0.1', port = DEFAULT_PORT } = this.options;
-    return new Promise((resolve, reject) => {
-      const onError = (cause: Error): void =>
-        reject(
-          new SwitchError('closed', `can't listen for switches on ${host}:${port}: ${cause.message}`, {
-            cause,
-          }),
-        );
-      this.server.once('error', onError);
-      this.server.listen({ host, port }, () => {
-        this.server.off('error', onError);
-        this.server.on('error', (error) => this.emit('refused', error, '?'));
-        const address = this.server.address();
-        resolve({ host, port: typeof address === 'object' && address ? address.port : port });
+    try {
+      const onError = (error: Error): boolean => this.emit('refused', error, '?');
+      return { host, port: await this.door.listen(host, port, onError) };
+    } catch (cause) {
+      throw new SwitchError('closed', `can't listen for switches on ${host}:${port}: ${messageOf(cause)}`, {
+        cause,
       });
-    });
+    }
+  }
+
+  /** Switches that come from now on are shown this certificate; those that are there stay. Not for a listener without TLS. */
+  renew(identity: Identity): void {
+    this.door.renew(identity);
   }
 
   /** Closes every switch too. May be called twice. */
   close(): Promise<void> {
-    this.closing ??= new Promise((resolve) => {
-      this.server.close(() => resolve());
+    if (!this.closing) {
+      this.closing = this.door.close();
       for (const connection of [...this.connections])
         connection.close(new SwitchError('closed', 'the controller closes'));
       for (const socket of this.sockets) socket.destroy();
-    });
+    }
     return this.closing;
   }
 
-  private accept(socket: Socket): void {
+  private arrive(socket: Socket): boolean {
+    if (this.closing) return false;
     this.sockets.add(socket);
     socket.once('close', () => this.sockets.delete(socket));
-    const connection = receive(socket, this.bounds, this.strangersTurns, {
+    if (this.options.identity) {
+      const who = this.handshakes.begin(socket);
+      this.shaking.set(socket, who);
+      this.admitStranger(who);
+    }
+    return true;
+  }
+
+  private refuse(socket: Socket, problem: string): void {
+    const who = this.shaking.get(socket);
+    who?.close(new SwitchError('tls', `${who.peer} is no switch of ours: ${problem}`));
+  }
+
+  private enter(socket: Socket, stream: Socket, holder: Holder | undefined): void {
+    if (holder && holder.kind !== 'switch') {
+      this.refuse(
+        socket,
+        `its certificate is ${describeHolder(holder)}: issue one with "paguro pki issue switch"`,
+      );
+      return;
+    }
+    const who = this.shaking.get(socket);
+    if (who) {
+      if (!this.handshakes.end(socket)) return;
+      this.strangers.leave(who);
+    }
+    this.accept(stream, holder?.dpids);
+  }
+
+  /** `certified`: the datapath ids that its certificate names, when it has one. */
+  private accept(stream: Socket, certified: readonly Dpid[] | undefined): void {
+    const connection = receive(stream, this.bounds, this.strangersTurns, {
       admit: async (newcomer, features) => {
-        await this.admission.admit(newcomer, features);
+        await this.admission.admit(newcomer, features, certified);
         newcomer.trust(new Turns());
       },
       ready: (newcomer, sw) => {
@@ -120,8 +172,12 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
     });
     if (connection.closed) return;
     this.connections.add(connection);
+    this.admitStranger(connection);
+  }
+
+  private admitStranger(stranger: Stranger): void {
     this.strangers
-      .enter(connection)
+      .enter(stranger)
       ?.close(
         new SwitchError('crowded', `${this.strangers.size} connections that are no switches: too many`),
       );

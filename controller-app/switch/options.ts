@@ -4,7 +4,7 @@
 import { type Clock, realClock } from '../../shared/runtime/clock.js';
 
 export interface SwitchOptions {
-  /** From the connection to the port descriptions. */
+  /** From the connection to the port descriptions; with TLS, its handshake has this long for itself before. */
   readonly handshakeTimeoutMs?: number;
   /** Without an answer, or its next part, for this long a request fails. */
   readonly requestTimeoutMs?: number;

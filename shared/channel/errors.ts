@@ -21,6 +21,8 @@ export type ChannelErrorCode =
   | 'closed'
   /** The address is not loopback, and TLS is not configured. */
   | 'tls-needed'
+  /** This side's own certificate is of no use. */
+  | 'certificate'
   /** The server could not listen. */
   | 'listen';
 

@@ -1,6 +1,6 @@
 /**
  * Without TLS the channel runs on loopback only: whoever could read or write it elsewhere would own the firewalls.
- * This is the one place that decides; a configured certificate will be what lets other addresses through.
+ * A configured certificate is what lets other addresses through.
  */
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
@@ -34,17 +34,28 @@ export async function loopbackAddressOf(host: string): Promise<string> {
   return first.address;
 }
 
-/** The parts of a channel's URL. Throws a ChannelError at once for one that can never be dialled. */
-export function parseChannelUrl(text: string): { readonly url: URL; readonly host: string } {
+/** The parts of a channel's URL. Throws a ChannelError at once for one that can never be dialled. `tls`: there is a certificate to show. */
+export function parseChannelUrl(text: string, tls: boolean): { readonly url: URL; readonly host: string } {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   if (!url || (url.protocol !== 'ws:' && url.protocol !== 'wss:') || url.hostname === '')
-    throw new ChannelError('refused', `not a channel URL: ${text}. Write one such as ws://127.0.0.1:7653`);
-  if (url.protocol === 'wss:')
     throw new ChannelError(
-      'tls-needed',
-      `${text} needs TLS, and TLS is not configured: use ws:// on loopback`,
+      'refused',
+      `not a channel URL: ${text}. Write one such as ws://127.0.0.1:7653, or wss://192.0.2.1:7653 with TLS`,
     );
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  if (url.protocol === 'wss:') {
+    if (!tls)
+      throw new ChannelError(
+        'tls-needed',
+        `${text} needs TLS, and TLS is not configured: write tls, with ca, certificate and key, or use ws:// on loopback`,
+      );
+    return { url, host };
+  }
+  if (tls)
+    throw new ChannelError(
+      'refused',
+      `${text} is without TLS, and TLS is configured: write wss:// instead of ws://`,
+    );
   if (isIP(host) !== 0 && !isLoopback(host)) throw tlsNeeded(host);
   return { url, host };
 }

@@ -1,6 +1,7 @@
 /**
  * The agent's side of the channel: dials the controller, says who it is, answers for its domain, and dials again whenever the link ends.
  */
+import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
 import type { Domain } from '../domain/domain.js';
@@ -9,6 +10,7 @@ import type { Log } from '../runtime/log.js';
 import { isLoopback } from '../runtime/loopback.js';
 import { messageOf } from '../runtime/message-of.js';
 import { QuietLog } from '../runtime/quiet-log.js';
+import { handshakeProblem, type Identity } from '../tls/index.js';
 import { AgentRequests } from './agent-requests.js';
 import { agentCodec } from './codec.js';
 import { ChannelError } from './errors.js';
@@ -19,12 +21,17 @@ import { loopbackAddressOf, parseChannelUrl, tlsNeeded } from './loopback.js';
 import type { AgentMessage, ControllerMessage } from './messages.js';
 import { webSocketOptions } from './websocket.js';
 
+const HTTPS_PORT = 443;
+/** Of why the controller refuses to open a WebSocket, in bytes. */
+const MAX_REFUSAL_BYTES = 1024;
 /** The link may come and go this often within a minute before the log leaves some of it out. */
 const MOST_COMINGS = 5;
 
 export interface ServeDomainOptions {
-  /** Of the controller: `ws://127.0.0.1:7653`. */
+  /** Of the controller: `ws://127.0.0.1:7653`, or `wss://…` with an identity. */
   readonly url: string;
+  /** Who this agent is. Asked before each attempt, so that a renewed certificate is taken up by itself. */
+  readonly identity?: (() => Promise<Identity>) | undefined;
   readonly domain: Domain;
   readonly log: Log;
   readonly clock?: Clock;
@@ -66,7 +73,7 @@ class AgentClient implements ServedDomain {
     this.#limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#clock = options.clock ?? realClock;
     this.#quiet = new QuietLog(options.log, this.#clock);
-    ({ url: this.#url, host: this.#host } = parseChannelUrl(options.url));
+    ({ url: this.#url, host: this.#host } = parseChannelUrl(options.url, options.identity !== undefined));
     void this.#dial();
   }
 
@@ -88,9 +95,10 @@ class AgentClient implements ServedDomain {
 
   async #dial(): Promise<void> {
     try {
-      const address = await loopbackAddressOf(this.#host);
+      const identity = await this.#identity();
+      const url = identity ? this.#url : await this.#loopbackUrl();
       const capabilities = await this.#options.domain.capabilities();
-      if (!this.#closed) this.#open(address, capabilities);
+      if (!this.#closed) this.#open(url, identity, capabilities);
     } catch (error) {
       this.#again(
         error instanceof ChannelError
@@ -100,24 +108,58 @@ class AgentClient implements ServedDomain {
     }
   }
 
-  #open(address: string, capabilities: Extract<AgentMessage, { type: 'hello' }>['capabilities']): void {
+  async #identity(): Promise<Identity | undefined> {
+    try {
+      return await this.#options.identity?.();
+    } catch (cause) {
+      throw new ChannelError('certificate', messageOf(cause), { cause });
+    }
+  }
+
+  async #loopbackUrl(): Promise<URL> {
+    const address = await loopbackAddressOf(this.#host);
     const url = new URL(this.#url);
     url.hostname = address.includes(':') ? `[${address}]` : address;
+    return url;
+  }
+
+  #open(
+    url: URL,
+    identity: Identity | undefined,
+    capabilities: Extract<AgentMessage, { type: 'hello' }>['capabilities'],
+  ): void {
     const socket = new WebSocket(url, {
       ...webSocketOptions(this.#limits),
+      ...(identity && {
+        createConnection: () => identity.connect(this.#host, Number(url.port) || HTTPS_PORT),
+      }),
       handshakeTimeout: this.#limits.helloMs,
     });
     this.#socket = socket;
     let stream: Socket | undefined;
     let problem = 'the controller hung up';
+    let refusal: string | undefined;
     socket.on('error', (error) => {
-      problem = error.message || messageOf(error);
+      const tlsProblem = identity && handshakeProblem(error);
+      problem = tlsProblem ?? (error.message || messageOf(error));
     });
+    // With TLS only: then it is the controller who says it, and not somebody on the way.
+    if (identity)
+      socket.on('unexpected-response', (_request, response) => {
+        textOf(response).then((text) => {
+          refusal = `the controller refused this agent: ${text || response.statusCode}`;
+          socket.terminate();
+        });
+      });
     socket.once('upgrade', (response) => {
       stream = response.socket;
     });
     const unopened = (): void =>
-      this.#again(new ChannelError('closed', `${this.#options.url} cannot be reached: ${problem}`));
+      this.#again(
+        refusal === undefined
+          ? new ChannelError('closed', `${this.#options.url} cannot be reached: ${problem}`)
+          : new ChannelError('refused', refusal),
+      );
     socket.once('close', unopened);
     socket.once('open', () => {
       if (!stream || this.#closed) {
@@ -186,7 +228,7 @@ class AgentClient implements ServedDomain {
     const helloTimer = this.#clock.after(this.#limits.helloMs, () =>
       link.close(new ChannelError('timeout', 'the controller did not answer the hello')),
     );
-    if (!isLoopback(link.remoteAddress)) {
+    if (!this.#options.identity && !isLoopback(link.remoteAddress)) {
       link.close(tlsNeeded(link.remoteAddress));
       return;
     }
@@ -214,4 +256,18 @@ class AgentClient implements ServedDomain {
     }
     this.#options.onConnection?.(false, reason);
   }
+}
+
+/** The beginning of an answer that is no WebSocket. */
+async function textOf(response: IncomingMessage): Promise<string> {
+  let text = '';
+  try {
+    for await (const chunk of response.setEncoding('utf8')) {
+      text += chunk;
+      if (text.length >= MAX_REFUSAL_BYTES) break;
+    }
+  } catch {
+    // What came of it will do.
+  }
+  return text.slice(0, MAX_REFUSAL_BYTES);
 }

@@ -6,6 +6,7 @@ import { type Clock, realClock } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
 import { messageOf } from '../runtime/message-of.js';
 import { QuietLog } from '../runtime/quiet-log.js';
+import { type Identity, listed } from '../tls/index.js';
 import { controllerCodec } from './codec.js';
 import { ChannelError } from './errors.js';
 import { DEFAULT_LIMITS, type Limits, MAX_ERROR_TEXT, MAX_HELLO_BYTES } from './limits.js';
@@ -24,6 +25,8 @@ export interface ChannelServerOptions {
   readonly log: Log;
   readonly clock?: Clock;
   readonly limits?: Partial<Limits>;
+  /** Who this controller is. With it the channel runs over TLS, on any address, and an agent acts only for the names in its certificate. */
+  readonly identity?: Identity | undefined;
 }
 
 type Hello = Extract<AgentMessage, { type: 'hello' }>;
@@ -67,6 +70,7 @@ export class ChannelServer {
       log: this.#quiet,
       clock: this.#clock,
       limits: this.#limits,
+      identity: options.identity,
       greet: (socket, visitor) => this.#greet(socket, visitor),
     });
   }
@@ -102,6 +106,11 @@ export class ChannelServer {
     const bound = await this.#reception.listen(at);
     this.#listening = true;
     return bound;
+  }
+
+  /** Agents that come from now on are shown this certificate; those that are there stay. Not for a channel without TLS. */
+  renew(identity: Identity): void {
+    this.#reception.renew(identity);
   }
 
   async close(): Promise<void> {
@@ -158,6 +167,12 @@ export class ChannelServer {
 
   async #welcome(guest: Guest, hello: Hello): Promise<void> {
     const { domain: name, capabilities } = hello;
+    const { agent } = guest.visitor;
+    if (agent && !agent.domains.includes(name))
+      throw new ChannelError(
+        'refused',
+        `this agent's certificate is for ${listed(agent.domains)}, not for "${name}": correct the name, or issue a certificate ("paguro pki issue agent ${name}")`,
+      );
     if (!this.#expected.has(name))
       throw new ChannelError(
         'refused',
@@ -203,13 +218,14 @@ export class ChannelServer {
     old.close(new ChannelError('heartbeat', `another agent "${name}" came, and this one did not answer`));
   }
 
-  #ended({ session, name, link }: Guest, reason: ChannelError): void {
-    const from = link.remoteAddress;
+  #ended({ session, name, visitor }: Guest, reason: ChannelError): void {
+    const { from } = visitor;
     if (!session || name === undefined) {
       if (this.#closed) return;
-      // Without a name that is expected: a peer could have each of its lines be of another kind.
-      const kind = `refused ${from} ${reason.code} ${name ?? ''}`;
-      this.#quiet.say(kind, 'warn', { from, domain: name, problem: reason.message }, 'a peer was refused');
+      // Names that are expected or certified only: a peer could have each of its lines be of another kind.
+      const who = name ?? visitor.agent?.domains[0];
+      const kind = `refused ${from} ${reason.code} ${who ?? ''}`;
+      this.#quiet.say(kind, 'warn', { from, domain: who, problem: reason.message }, 'a peer was refused');
       return;
     }
     session.ended(reason);

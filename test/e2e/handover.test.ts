@@ -244,7 +244,7 @@ await t.test('rules of another controller stay; a switch that comes back has our
   const connected = async () =>
     (await paguro.api.status()).switches.find(({ name }) => name === 's1')?.connected;
   // To an address where nobody answers, and back: without any controller the switch would flush all flows by itself.
-  await run('ovs-vsctl', ['set-controller', 's1', 'tcp:127.0.0.1:6654']);
+  await run('ovs-vsctl', ['set-controller', 's1', 'ssl:127.0.0.1:6654']);
   await waitFor('s1 is gone', async () => !(await connected()));
   await ofctl('del-flows', 's1', classify);
   await ofctl('add-flow', 's1', 'cookie=0x5047000100000000,table=0,priority=77,arp actions=drop');
@@ -253,7 +253,7 @@ await t.test('rules of another controller stay; a switch that comes back has our
     ['priority=77,arp actions=drop'],
     'ours are missing, and one is not ours any more',
   );
-  await run('ovs-vsctl', ['set-controller', 's1', 'tcp:127.0.0.1:6653']);
+  await run('ovs-vsctl', ['set-controller', 's1', 'ssl:127.0.0.1:6653']);
   await waitFor('s1 is back', connected);
   t.same(await flows(classify), before, 'what was missing is in again, what we do not want is out');
   t.same(await flows('table=200'), ['priority=7,udp actions=drop']);

@@ -9,9 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { ApiClient } from '../../shared/api/client.js';
 import type { ApiEvent, HandoverReport, TerminalStatus } from '../../shared/api/schema.js';
 import {
+  certifySwitches,
   currentLab,
   type Daemon,
   type Docker,
+  labCertificate,
   type Mininet,
   type Move,
   type NetworkSpec,
@@ -20,6 +22,7 @@ import {
   startDocker,
   startMininet,
   startOpenVSwitch,
+  tlsYaml,
   waitFor,
 } from '../lab/index.js';
 import type { Host } from './hosts/host.js';
@@ -28,6 +31,8 @@ const CONTROLLER = fileURLToPath(new URL('../../controller-app/main.js', import.
 const AGENT = fileURLToPath(new URL('../../edge-agent/main.js', import.meta.url));
 const READY_MS = 20_000;
 const HANDOVER_MS = 60_000;
+/** Of the switches of the demo's network. */
+const DPIDS = [1, 2, 3];
 
 export interface PaguroOptions {
   /** YAML text of alice's policy. Default: scripts/examples/policy-phone.yaml. */
@@ -39,6 +44,8 @@ export interface PaguroOptions {
   /** Appended to the agent's. */
   readonly agentYaml?: string;
   readonly network?: NetworkSpec;
+  /** Default true: channel and OpenFlow over TLS, with certificates of the lab's own CA. */
+  readonly tls?: boolean;
   /** Default true. */
   readonly docker?: boolean;
   /** Default true. */
@@ -73,14 +80,19 @@ export class Paguro {
     const withoutTimings =
       options.controllerYaml === undefined ? controller : controller.replace(/^timings:(\n.*)*/m, '');
     const learning = options.learn ? mayLearn(withoutTimings) : withoutTimings;
+    const tls = options.tls ?? true;
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
-      `${learning}\nsocket: ${lab.apiSocket}\n${options.controllerYaml ?? ''}`,
+      `${learning}\nsocket: ${lab.apiSocket}\n${tls ? tlsYaml(await labCertificate('controller')) : ''}${options.controllerYaml ?? ''}`,
     );
-    writeFileSync(join(lab.folder, 'agent.yaml'), `${agent}\n${options.agentYaml ?? ''}`);
+    writeFileSync(
+      join(lab.folder, 'agent.yaml'),
+      `${tls ? overTls(agent, tlsYaml(await labCertificate('agent', 'edge-1'))) : agent}\n${options.agentYaml ?? ''}`,
+    );
     await startOpenVSwitch();
+    if (tls) await certifySwitches(options.network?.switches?.map(({ dpid }) => dpid) ?? DPIDS);
     const [net, docker] = await Promise.all([
-      startMininet({ controllers: ['tcp:127.0.0.1:6653'], ...options.network }),
+      startMininet({ controllers: [`${tls ? 'ssl' : 'tcp'}:127.0.0.1:6653`], ...options.network }),
       options.docker === false ? undefined : startDocker(),
     ]);
     await options.beforeController?.(net);
@@ -233,4 +245,9 @@ async function kill(daemon: Daemon | undefined): Promise<void> {
 /** The example has the line, commented out. */
 function mayLearn(controllerYaml: string): string {
   return controllerYaml.replace('    # learn:', '    learn:');
+}
+
+/** The agent's configuration, for a controller with TLS. */
+function overTls(agentYaml: string, tls: string): string {
+  return `${agentYaml.replace('ws://', 'wss://')}\n${tls}`;
 }

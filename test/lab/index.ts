@@ -23,6 +23,7 @@ export {
   startMininet,
 } from './mininet.js';
 export { type OpenVSwitch, startOpenVSwitch } from './openvswitch.js';
+export { certifySwitches, labCertificate, tlsYaml } from './pki.js';
 export { currentLab, insideLab, prepareLab } from './prepare.js';
 export { sourceFile } from './project.js';
 export { type WaitOptions, waitFor } from './wait.js';

@@ -60,6 +60,15 @@ t.test('the example of the agent belongs to it', async (t) => {
   t.ok(domains.some(({ name, kind }) => name === data.name && kind === 'remote'));
 });
 
+t.test('with TLS the channel may have any address, and its files are beside the configuration', async (t) => {
+  const tls = 'tls: {ca: pki/ca.pem, certificate: pki/c.pem, key: /keys/c.key}\n';
+  const folder = t.testdir({ 'c.yaml': `${SMALL}channel: 0.0.0.0:7653\n${tls}` });
+  t.match(await loadConfig(join(folder, 'c.yaml')), {
+    channel: { host: '0.0.0.0', port: 7653 },
+    tls: { ca: join(folder, 'pki/ca.pem'), certificate: join(folder, 'pki/c.pem'), key: '/keys/c.key' },
+  });
+});
+
 t.test('paths are relative to the file, forms are made one', async (t) => {
   const folder = t.testdir({ 'p.yaml': POLICY });
   const file = join(folder, 'c.yaml');
@@ -139,7 +148,7 @@ t.test('a wrong configuration is told by line and what to write', async (t) => {
     ],
     [
       'channel: 10.0.0.1:80\n',
-      'c.yaml:3: channel: write a loopback address: without TLS the channel takes no other; found "10.0.0.1:80"',
+      'c.yaml:3: 10.0.0.1 is no loopback address, and without TLS the channel takes no other: write one, or configure tls',
     ],
     [
       'links:\n  - [s1:a, s1:b]\n',

@@ -3,115 +3,23 @@
  * server is asked, answers, and reports its changes all the while.
  */
 import { Packr, pack } from 'msgpackr';
-import { pino } from 'pino';
-import t, { type Test } from 'tap';
+import t from 'tap';
 import { RemoteDomain } from '../../controller-app/domains/remote/index.js';
-import { ChannelServer, type Limits, PROTOCOL_VERSION, serveDomain } from '../../shared/channel/index.js';
+import { ChannelServer, PROTOCOL_VERSION, serveDomain } from '../../shared/channel/index.js';
 import { MAX_HELLO_BYTES, MAX_STRANGERS, MAX_UNACKNOWLEDGED } from '../../shared/channel/limits.js';
-import type { InstanceId } from '../../shared/domain/domain.js';
-import type { Connection } from '../../shared/firewall/connection.js';
-import { epoch, type FirewallState } from '../../shared/firewall/state.js';
 import { ManualClock } from '../../shared/runtime/clock.js';
-import { type Log, silentLog } from '../../shared/runtime/log.js';
+import { silentLog } from '../../shared/runtime/log.js';
 import { QuietLog } from '../../shared/runtime/quiet-log.js';
-import { HELLO, type RawPeer, rawAgent, rawController } from '../fixtures/channel-peers.js';
+import { besieged, hello, id, listening, snapshot } from '../fixtures/besieged.js';
+import { type RawPeer, rawAgent, rawController } from '../fixtures/channel-peers.js';
 import { frame, RawStream } from '../fixtures/raw-stream.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
-import { alice, examplePolicy } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/wait.js';
 
 t.setTimeout(120_000);
 
-const id: InstanceId = { terminal: 'alice', epoch: epoch(2) };
-const snapshot: FirewallState = {
-  terminal: alice,
-  epoch: epoch(1),
-  sequence: 41,
-  policy: examplePolicy,
-  earlier: [],
-  connections: [],
-  counters: [],
-};
 /** One read of a socket, and what its stream holds beside. */
 const READ_BYTES = 2 * 65_536;
-
-interface Line {
-  readonly level: number;
-  readonly msg: string;
-  readonly problem?: string;
-  readonly reason?: string;
-  readonly domain?: string;
-  readonly leftOut?: number;
-}
-
-function listening(): { log: Log; lines: readonly Line[]; warnings(): readonly Line[] } {
-  const lines: Line[] = [];
-  const log = pino(
-    { level: 'debug', base: null },
-    { write: (line: string) => void lines.push(JSON.parse(line)) },
-  );
-  return { log, lines, warnings: () => lines.filter(({ level }) => level >= 40) };
-}
-
-/** A controller's side with an honest agent, `edge-1`, whose changes are followed; `edge-2` is expected, too. */
-async function besieged(t: Test, limits: Partial<Limits> = {}) {
-  const { log, lines, warnings } = listening();
-  const server = new ChannelServer({ log, limits: { helloMs: 1_000, closeMs: 200, ...limits } });
-  const remote = new RemoteDomain({ name: 'edge-1', server });
-  const other = new RemoteDomain({ name: 'edge-2', server, reconnectMs: 100 });
-  const { port } = await server.listen({ host: '127.0.0.1', port: 0 });
-  const domain = new ReferenceDomain('edge-1');
-  let ends = 0;
-  const agent = serveDomain({
-    url: `ws://127.0.0.1:${port}`,
-    domain,
-    log: silentLog,
-    onConnection: (connected) => connected || ends++,
-  });
-  await waitFor('connected', () => remote.connected);
-  await remote.prepare(snapshot, id.epoch);
-  await remote.activate(id, 600_000);
-  const seen = new Set<number>();
-  const following = new AbortController();
-  const reading = (async () => {
-    for await (const deltas of remote.changes(id, 41, following.signal))
-      for (const { change } of deltas)
-        if (change.kind === 'connection' && change.connection.protocol === 'udp')
-          seen.add(change.connection.local.port);
-  })();
-  let last = 10_000;
-  /** A change of the honest agent arrives, and a question to it is answered, over the link that was there from the beginning. */
-  const goesOn = async (): Promise<boolean> => {
-    const local = ++last;
-    domain.admit(id, outbound(local));
-    const { ok } = await remote.health();
-    await waitFor('the honest change', () => seen.has(local));
-    return ok && ends === 0;
-  };
-  t.teardown(async () => {
-    following.abort();
-    await agent.close();
-    remote.close();
-    other.close();
-    await server.close();
-    await reading;
-  });
-  t.ok(await goesOn(), 'control: before anything happens');
-  return { server, port, other, lines, warnings, goesOn };
-}
-
-function outbound(port: number): Connection {
-  return {
-    protocol: 'udp',
-    opener: 'terminal',
-    local: { address: '10.0.0.1', port },
-    remote: { address: '192.0.2.7', port: 443 },
-    replied: false,
-    timeLeftSeconds: 30,
-  };
-}
-
-const hello = (domain = 'edge-2') => ({ ...HELLO, protocol: PROTOCOL_VERSION, domain });
 const keys = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`k${i}`, 1]));
 const nested = (depth: number): Uint8Array => Uint8Array.from([...Array(depth).fill(0x91), 0xc0]);
 

@@ -1,0 +1,26 @@
+/**
+ * Why a certificate could not be made.
+ */
+
+export type PkiErrorCode =
+  /** A name or address that cannot stand in a certificate. */
+  | 'bad-name'
+  /** It is there already. */
+  | 'exists'
+  /** There is no CA in the folder. */
+  | 'no-authority'
+  /** The program openssl is missing or too old. */
+  | 'no-openssl'
+  /** openssl failed, or a file could not be written. */
+  | 'failed';
+
+export class PkiError extends Error {
+  override readonly name = 'PkiError';
+  constructor(
+    readonly code: PkiErrorCode,
+    message: string,
+    options?: { cause?: unknown },
+  ) {
+    super(message, options);
+  }
+}
