@@ -15,6 +15,7 @@ import {
   type Mininet,
   type Move,
   type NetworkSpec,
+  type SendingLink,
   sourceFile,
   startDaemon,
   startDocker,
@@ -183,6 +184,11 @@ export class Paguro {
   /** Moves a host's link to another switch, and nothing else: the controller is to notice by itself. */
   move(host: string, to: string): Promise<Move> {
     return this.net.move(host, to);
+  }
+
+  /** A host with two links sends by the one to this switch from now on; it goes on receiving on both. */
+  sendBy(host: string, to: string): Promise<SendingLink> {
+    return this.net.sendBy(host, to);
   }
 
   handover(
