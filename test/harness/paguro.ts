@@ -37,6 +37,8 @@ export interface PaguroOptions {
   readonly controllerYaml?: string;
   /** Alice may learn addresses, as the example says. */
   readonly learn?: boolean;
+  /** On how many ports alice may be at once. Default: 1. */
+  readonly attachments?: 1 | 2;
   /** Appended to the agent's. */
   readonly agentYaml?: string;
   readonly network?: NetworkSpec;
@@ -73,7 +75,8 @@ export class Paguro {
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
     const withoutTimings =
       options.controllerYaml === undefined ? controller : controller.replace(/^timings:(\n.*)*/m, '');
-    const learning = options.learn ? mayLearn(withoutTimings) : withoutTimings;
+    const linked = mayHave(options.attachments ?? 1, withoutTimings);
+    const learning = options.learn ? mayLearn(linked) : linked;
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
       `${learning}\nsocket: ${lab.apiSocket}\n${options.controllerYaml ?? ''}`,
@@ -234,6 +237,11 @@ async function kill(daemon: Daemon | undefined): Promise<void> {
   if (!daemon?.running()) return;
   process.kill(daemon.pid, 'SIGKILL');
   await daemon.ended;
+}
+
+function mayHave(attachments: 1 | 2, controllerYaml: string): string {
+  if (attachments === 1) return controllerYaml;
+  return controllerYaml.replace(/^( *)policy: .*$/m, `$&\n$1attachments: ${attachments}`);
 }
 
 /** The example has the line, commented out. */
