@@ -53,11 +53,30 @@ class PaguroSwitch(OVSSwitch):
         del self.nameToIntf[intf.name]
 
 
+# A host with two links: what arrives on either goes to its stack, and what it sends leaves by the one that the chain `out` names. A chain is
+# replaced at once: each frame leaves by exactly one link.
+TWO_LINKS = """
+table netdev links {{
+  chain out {{ type filter hook ingress device "{mux}" priority 0; fwd to "{first}"; }}
+  chain first {{ type filter hook ingress device "{first}" priority 0; fwd to "{mux}"; }}
+  chain second {{ type filter hook ingress device "{second}" priority 0; fwd to "{mux}"; }}
+}}
+"""
+SEND_BY = 'flush chain netdev links out; add rule netdev links out fwd to "{link}"'
+
+
 class PaguroHost(Host):
-    """A host whose IPv4 and IPv6 addresses work at once, and whose checksums are in the packets."""
+    """
+    A host whose IPv4 and IPv6 addresses work at once, and whose checksums are in the packets. With `also` (a switch) it has a second link, there:
+    it receives on both and sends on one, the first until `send_by`.
+    """
 
     def __init__(self, name, **params):
         super().__init__(name, **params)
+        self.interface = None
+        # By the name of the switch. Empty: it has its default interface only.
+        self.links = {}
+        self.sends_by = None
         # No duplicate address detection: an address is used in the moment it is set. And a host that roams keeps what it knows of its
         # neighbours, as one on Wi-Fi does: else the first ARP request meets the link that is still away, and the next comes a second later.
         self.cmd(
@@ -66,14 +85,52 @@ class PaguroHost(Host):
             " net.ipv6.conf.all.ndisc_evict_nocarrier=0 net.ipv6.conf.default.ndisc_evict_nocarrier=0"
         )
 
-    def config(self, ipv6=None, **params):
+    def config(self, ipv6=None, also=None, **params):  # pylint: disable=arguments-differ
         result = super().config(**params)
-        name = self.defaultIntf().name
+        name = self.join_links(params["mac"], params["ip"]) if also else self.defaultIntf().name
+        self.interface = name
         # Veths leave checksums to hardware that isn't there; a switch in user space and captures would see wrong ones.
         self.cmd(f"ethtool -K {name} tx off")
         if ipv6:
             self.cmd(f"ip -6 addr add {ipv6} dev {name} nodad")
         return result
+
+    def join_links(self, mac, ip):
+        """The host's two links below one interface with its addresses, whose name is returned."""
+        first, second = self.nameToIntf[f"{self.name}-eth0"], self.nameToIntf[f"{self.name}-eth1"]
+        name, mux = f"{self.name}-net", f"{self.name}-mux"
+        self.links = {self.far_end(intf).node.name: intf for intf in (first, second)}
+        self.sends_by = first
+        # The links themselves say nothing: a frame of their own would be the terminal's.
+        for quiet in (first.name, second.name):
+            self.run("sysctl", "-qw", f"net.ipv6.conf.{quiet}.disable_ipv6=1")
+        self.run(
+            "ip",
+            "-batch",
+            "-",
+            text=f"addr flush dev {first.name}\n"
+            f"link add {name} address {mac} type veth peer name {mux}\n"
+            f"link set {mux} addrgenmode none\n"
+            f"link set {mux} up\nlink set {name} up\naddr add {ip} dev {name}\n",
+        )
+        self.run("nft", "-f", "-", text=TWO_LINKS.format(mux=mux, first=first.name, second=second.name))
+        return name
+
+    def send_by(self, switch):
+        """From now on what the host sends leaves by its link to this switch."""
+        if switch not in self.links:
+            raise ValueError(f"{self.name} has no link to {switch}: it has links to {', '.join(self.links) or 'one switch only'}")
+        self.run("nft", "-f", "-", text=SEND_BY.format(link=self.links[switch].name))
+        self.sends_by = self.links[switch]
+
+    @staticmethod
+    def far_end(intf):
+        """The interface at the other end of a link."""
+        return intf.link.intf2 if intf.link.intf1 is intf else intf.link.intf1
+
+    def run(self, *argv, text=None):
+        """Runs a program in the host; its output. Fails with what it said."""
+        return command("nsenter", f"--net=/proc/{self.pid}/ns/net", "--", *argv, text=text)
 
 
 class PaguroTopo(Topo):
@@ -86,8 +143,11 @@ class PaguroTopo(Topo):
         for one, other in network["links"]:
             self.addLink(one, other)
         for host in network["hosts"]:
-            self.addHost(host["name"], cls=PaguroHost, mac=host["mac"], ip=host["ipv4"], ipv6=host.get("ipv6"))
-            self.addLink(host["name"], host["switch"])
+            also = host.get("also")
+            self.addHost(host["name"], cls=PaguroHost, mac=host["mac"], ip=host["ipv4"], ipv6=host.get("ipv6"), also=also)
+            for switch in [host["switch"], also]:
+                if switch:
+                    self.addLink(host["name"], switch)
 
 
 topos = {"paguro": PaguroTopo}
@@ -110,7 +170,7 @@ def now_ms():
 class Network:
     """
     A running network and the commands on it. Its description, all parts optional:
-    {"switches": [{"name", "dpid"}], "links": [[a, b]], "hosts": [{"name", "switch", "mac", "ipv4", "ipv6"}], "controllers": ["tcp:127.0.0.1:6653"]}
+    {"switches": [{"name", "dpid"}], "links": [[a, b]], "hosts": [{"name", "switch", "mac", "ipv4", "ipv6", "also"}], "controllers": ["tcp:127.0.0.1:6653"]}
     """
 
     def __init__(self, description):
@@ -153,16 +213,15 @@ class Network:
 
     @staticmethod
     def attachment(host):
-        """The interface at the switch's end of a host's link."""
-        link = host.defaultIntf().link
-        return link.intf2 if link.intf1.node is host else link.intf1
+        """The interface at the switch's end of a host's link, of the two the one that it sends by."""
+        return host.far_end(host.sends_by or host.defaultIntf())
 
     def describe_host(self, host):
         """What the harness knows of a host."""
         at = self.attachment(host)
         return {
             "pid": host.pid,
-            "interface": host.defaultIntf().name,
+            "interface": host.interface,
             "mac": host.params["mac"],
             "ipv4": host.params["ip"].split("/")[0],
             "ipv6": (host.params.get("ipv6") or "").split("/")[0],
@@ -190,6 +249,8 @@ class Network:
         node, new = self.host(host), self.switch(switch)
         intf = self.attachment(node)
         old, old_port = intf.node, intf.name
+        if node.links:
+            raise ValueError(f"{host} has two links, which stay where they are")
         if new is old:
             raise ValueError(f"{host} is on {switch} already")
         number = port or new.newPort()
@@ -210,15 +271,23 @@ class Network:
             self.open_ports(new)
         return {"host": self.describe_host(node), "from": old_port, "downAt": down_at, "upAt": up_at}
 
-    def add_host(self, name, switch, mac, ipv4, ipv6=None):
-        """One more host, on a new port of a switch."""
-        node = self.net.addHost(name, cls=PaguroHost, mac=mac, ip=ipv4, ipv6=ipv6)
-        at = self.switch(switch)
-        link = self.net.addLink(node, at)
+    def send(self, host, link):
+        """The host sends by its link to the switch `link` from a moment between `startedAt` and `doneAt` (monotonic ms) on."""
+        node = self.host(host)
+        old = self.attachment(node)
+        started_at = now_ms()
+        node.send_by(link)
+        return {"host": self.describe_host(node), "from": old.name, "startedAt": started_at, "doneAt": now_ms()}
+
+    def add_host(self, name, switch, mac, ipv4, ipv6=None, also=None):
+        """One more host, on a new port of a switch, or of two."""
+        node = self.net.addHost(name, cls=PaguroHost, mac=mac, ip=ipv4, ipv6=ipv6, also=also)
+        ends = [(at, self.net.addLink(node, at).intf2) for at in map(self.switch, filter(None, [switch, also]))]
         node.configDefault()
-        at.attach(link.intf2)
-        if self.bypassed:
-            self.open_ports(at)
+        for at, intf in ends:
+            at.attach(intf)
+            if self.bypassed:
+                self.open_ports(at)
         return {"host": self.describe_host(node)}
 
     def bypass(self, on):
@@ -267,6 +336,7 @@ def serve():
     network = Network(json.loads(sys.stdin.readline() or "{}"))
     commands = {
         "move": network.move,
+        "send": network.send,
         "addHost": network.add_host,
         "bypass": network.bypass,
         "describe": network.describe,

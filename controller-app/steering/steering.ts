@@ -4,17 +4,39 @@
  */
 import type { Dpid, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
+import type { Clock } from '../../shared/runtime/clock.js';
+import type { Log } from '../../shared/runtime/log.js';
 import type { InstanceNumbers } from '../core/instance-numbers.js';
 import type { Rule } from '../core/plugin.js';
-import { type SteeringTables, steeringRules } from './rules.js';
+import { type FrameTaker, Holding } from './holding.js';
+import { steeringRules } from './rules.js';
+import { StatedGroups } from './stated.js';
 import type { Topology } from './topology.js';
-import type { Attachment, Listening, Path, SteeringView, TerminalView } from './view.js';
+import {
+  type Attachment,
+  type Listening,
+  type Path,
+  type SteeringView,
+  type TerminalView,
+  unseen,
+} from './view.js';
+import type { SteeringTables } from './words.js';
 
 /** What steering needs of the core. */
 export interface SteeringHost {
   setGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void>;
   /** The switch, if it is connected. */
-  switch(dpid: Dpid): unknown;
+  switch(dpid: Dpid): FrameTaker | undefined;
+}
+
+export interface SteeringOptions {
+  readonly topology: Topology;
+  readonly terminals: readonly Pick<Terminal, 'name' | 'mac'>[];
+  readonly host: SteeringHost;
+  readonly tables: SteeringTables;
+  readonly numbers: InstanceNumbers;
+  readonly clock: Clock;
+  readonly log: Log;
 }
 
 /** `message` says what to do. */
@@ -28,35 +50,50 @@ export class SteeringError extends Error {
   }
 }
 
+/** What came of a change that does not wait for switches that are away. */
+export interface TakenOver {
+  /** Switches that have not confirmed: until they are back they may lead to the instance before. */
+  readonly unconfirmed: readonly Dpid[];
+}
+
 /** How long an end's port may take to be announced by its switch after the domain said that it is there. */
 const PORT_WAIT_MS = 5_000;
 
 export class Steering {
+  readonly #options: SteeringOptions;
   readonly #views = new Map<string, TerminalView>();
   readonly #ports = new Map<Dpid, ReadonlyMap<string, number>>();
   readonly #portWaiters = new Set<() => void>();
+  readonly #stated = new Map<Dpid, StatedGroups>();
+  readonly #holding: Holding;
 
-  constructor(
-    readonly topology: Topology,
-    terminals: readonly Pick<Terminal, 'name' | 'mac'>[],
-    readonly host: SteeringHost,
-    readonly tables: SteeringTables,
-    readonly numbers: InstanceNumbers,
-  ) {
-    for (const terminal of terminals) {
-      this.#views.set(terminal.name, { terminal, attachment: undefined, paths: [], active: undefined });
-    }
+  constructor(options: SteeringOptions) {
+    this.#options = options;
+    const { terminals, topology, host, tables, clock, log } = options;
+    for (const [index, terminal] of terminals.entries())
+      this.#views.set(terminal.name, unseen(terminal, index));
+    for (const dpid of topology.switches) this.#stated.set(dpid, new StatedGroups());
+    this.#holding = new Holding({ enter: tables.enter, switch: (dpid) => host.switch(dpid), clock, log });
   }
 
-  /** The ports of a switch whose link is up, as they are now. */
+  close(): void {
+    this.#holding.close();
+  }
+
+  /** The ports of a switch whose link is up, as they are now. All rules are stated again: it may have come back. */
   async setPorts(dpid: Dpid, ports: ReadonlyMap<string, number>): Promise<void> {
     this.#ports.set(dpid, ports);
     for (const wake of [...this.#portWaiters]) wake();
-    await this.#state([dpid]);
+    this.#stated.get(dpid)?.forget();
+    await this.#state(dpid, [...this.#views.values()]);
   }
 
-  setAttachment(terminal: string, attachment: Attachment | undefined): Promise<void> {
-    return this.#change(terminal, (view) => ({ ...view, attachment }));
+  /**
+   * The ports where the terminal is; the first is the one where it gets what is for it. `watched`: the controller hears of it when the terminal
+   * sends by another.
+   */
+  setAttachments(terminal: string, attachments: readonly Attachment[], watched = true): Promise<void> {
+    return this.#change(terminal, (view) => ({ ...view, attachments, watched }));
   }
 
   setListening(terminal: string, listening: Listening): Promise<void> {
@@ -69,77 +106,126 @@ export class Steering {
       await this.#portKnown(ends.dpid, ends.terminalSide);
       await this.#portKnown(ends.dpid, ends.networkSide);
     }
-    const path: Path = { number: this.numbers.of(id), ends };
+    const path: Path = { number: this.#options.numbers.of(id), ends };
     await this.#change(id.terminal, (view) => ({
       ...view,
       paths: [...view.paths.filter(({ number }) => number !== path.number), path],
     }));
   }
 
-  /** From now on the terminal's traffic is led through this instance: the switch. */
+  /**
+   * From now on the terminal's traffic is led through this instance, which must admit: the switch. What was held goes through it, too. Fails
+   * with `not-connected` when a switch could not confirm it, where the terminal or one of its instances is; nothing has changed then.
+   */
   async setActive(id: InstanceId): Promise<void> {
-    const number = this.numbers.of(id);
-    this.#mustConfirm(id.terminal);
-    await this.#change(id.terminal, (view) => {
-      if (!view.paths.some((path) => path.number === number)) {
-        throw new SteeringError(
-          'no-path',
-          `no path leads to the instance of ${id.terminal} in epoch ${id.epoch}`,
-        );
-      }
-      return { ...view, active: number };
-    });
+    const [away] = this.#away(id.terminal);
+    if (away !== undefined) {
+      throw new SteeringError(
+        'not-connected',
+        `switch ${away} is not connected and could not confirm where ${id.terminal}'s traffic goes: bring it back, then try again`,
+      );
+    }
+    await this.#lead(id, CONFIRMED);
   }
 
-  /** Nothing leads to any instance of the terminal until `setActive`. */
-  hold(terminal: string): Promise<void> {
-    return this.#change(terminal, (view) => ({ ...view, active: undefined }));
+  /**
+   * Like `setActive`, but does not wait for switches that are away: for when the instance before has died, or its domain is out of reach.
+   * Settles when the others have confirmed. Those that are named have not: should they still forward, they may go on leading to the instance
+   * before, so whoever relies on that one admitting nothing must wait until its lease has run out. Once they are back they are brought in line before
+   * anything else, in the one bundle with which they get all their rules. Fails when a switch that is there refuses.
+   */
+  async takeOver(id: InstanceId): Promise<TakenOver> {
+    const { topology, host } = this.#options;
+    const unconfirmed = new Set(topology.switches.filter((dpid) => host.switch(dpid) === undefined));
+    await this.#lead(id, (dpid, stating) => this.#unlessAway(dpid, stating, () => unconfirmed.add(dpid)));
+    return { unconfirmed: [...unconfirmed] };
+  }
+
+  /**
+   * Nothing leads to any instance of the terminal until `setActive` or `takeOver`: what would enter one waits in the controller, within bounds,
+   * and goes through the instance that is active then (see holding.ts). Does not wait for switches that are away.
+   */
+  async hold(terminal: string): Promise<void> {
+    this.#holding.begin(terminal);
+    await this.#change(
+      terminal,
+      (view) => ({ ...view, led: 'held' }),
+      (dpid, stating) => this.#unlessAway(dpid, stating),
+    );
+  }
+
+  /** A frame of the terminal with this index in the configuration, that a rule sent to be held. */
+  heldFrame(dpid: Dpid, index: number, side: number, data: Uint8Array): void {
+    for (const view of this.#views.values()) {
+      if (view.index !== index) continue;
+      const led = typeof view.led === 'number' ? view.led : undefined;
+      this.#holding.frame(view.terminal.name, { dpid, side, data }, led);
+    }
   }
 
   /** Nothing leads to the instance any more, and its number is free for another. */
   async removePath(id: InstanceId): Promise<void> {
-    const number = this.numbers.of(id);
+    const { numbers } = this.#options;
+    const number = numbers.of(id);
     await this.#change(id.terminal, (view) => ({
       ...view,
       paths: view.paths.filter((path) => path.number !== number),
-      active: view.active === number ? undefined : view.active,
+      led: view.led === number ? undefined : view.led,
     }));
-    this.numbers.release(id);
+    numbers.release(id);
   }
 
-  async #change(terminal: string, update: (view: TerminalView) => TerminalView): Promise<void> {
+  async #lead(id: InstanceId, settle: Settle): Promise<void> {
+    const { terminal } = id;
+    const number = this.#options.numbers.of(id);
+    if (!this.#view(terminal).paths.some((path) => path.number === number)) {
+      throw new SteeringError('no-path', `no path leads to the instance of ${terminal} in epoch ${id.epoch}`);
+    }
+    this.#holding.release(terminal, number);
+    await this.#change(terminal, (view) => ({ ...view, led: number }), settle);
+    this.#holding.end(terminal);
+  }
+
+  async #change(
+    terminal: string,
+    update: (view: TerminalView) => TerminalView,
+    settle: Settle = CONFIRMED,
+  ): Promise<void> {
+    const updated = update(this.#view(terminal));
+    this.#views.set(terminal, updated);
+    const { switches } = this.#options.topology;
+    await Promise.all(switches.map((dpid) => settle(dpid, this.#state(dpid, [updated]))));
+  }
+
+  #view(terminal: string): TerminalView {
     const view = this.#views.get(terminal);
     if (!view) throw new SteeringError('no-path', `there is no terminal ${terminal}`);
-    const updated = update(view);
-    this.#views.set(terminal, updated);
-    await this.#state(this.topology.switches, [updated]);
+    return view;
   }
 
-  async #state(dpids: readonly Dpid[], changed?: readonly TerminalView[]): Promise<void> {
-    const view: SteeringView = {
-      topology: this.topology,
-      terminals: [...this.#views.values()],
-      ports: this.#ports,
-    };
-    await Promise.all(
-      dpids.map((dpid) => this.host.setGroups(dpid, steeringRules(view, dpid, this.tables, changed))),
-    );
+  async #state(dpid: Dpid, changed: readonly TerminalView[]): Promise<void> {
+    const { topology, tables, host } = this.#options;
+    const view: SteeringView = { topology, terminals: [...this.#views.values()], ports: this.#ports };
+    const groups = steeringRules(view, dpid, tables, changed);
+    await this.#stated.get(dpid)?.change(groups, (differing) => host.setGroups(dpid, differing));
   }
 
   /**
    * The switches where the terminal and its instances are must confirm what is led where. Another one that is away goes on leading to the
    * old instance, which passes what it knows until its path is removed, and then nothing.
    */
-  #mustConfirm(terminal: string): void {
-    const view = this.#views.get(terminal);
-    const concerned = [view?.attachment?.dpid, ...(view?.paths.map(({ ends }) => ends.dpid) ?? [])];
-    for (const dpid of concerned) {
-      if (dpid === undefined || this.host.switch(dpid) !== undefined) continue;
-      throw new SteeringError(
-        'not-connected',
-        `switch ${dpid} is not connected and could not confirm where ${terminal}'s traffic goes: bring it back, then try again`,
-      );
-    }
+  #away(terminal: string): readonly Dpid[] {
+    const { attachments, paths } = this.#view(terminal);
+    const concerned = [...attachments.map(({ dpid }) => dpid), ...paths.map(({ ends }) => ends.dpid)];
+    return concerned.filter((dpid) => this.#options.host.switch(dpid) === undefined);
+  }
+
+  /** A switch that has gone meanwhile has not failed: it is brought in line when it is back. */
+  #unlessAway(dpid: Dpid, stating: Promise<void>, onAway: () => void = () => {}): Promise<void> {
+    return stating.catch((error: unknown) => {
+      if (this.#options.host.switch(dpid) !== undefined) throw error;
+      onAway();
+    });
   }
 
   #portKnown(dpid: Dpid, name: string): Promise<void> {
@@ -164,3 +250,7 @@ export class Steering {
     });
   }
 }
+
+/** What is to be waited for of one switch. */
+type Settle = (dpid: Dpid, stating: Promise<void>) => Promise<void>;
+const CONFIRMED: Settle = (_, stating) => stating;

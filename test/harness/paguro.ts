@@ -17,6 +17,7 @@ import {
   type Mininet,
   type Move,
   type NetworkSpec,
+  type SendingLink,
   sourceFile,
   startDaemon,
   startDocker,
@@ -41,6 +42,8 @@ export interface PaguroOptions {
   readonly controllerYaml?: string;
   /** Alice may learn addresses, as the example says. */
   readonly learn?: boolean;
+  /** On how many ports alice may be at once. Default: 1. */
+  readonly attachments?: 1 | 2;
   /** Appended to the agent's. */
   readonly agentYaml?: string;
   readonly network?: NetworkSpec;
@@ -79,7 +82,8 @@ export class Paguro {
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
     const withoutTimings =
       options.controllerYaml === undefined ? controller : controller.replace(/^timings:(\n.*)*/m, '');
-    const learning = options.learn ? mayLearn(withoutTimings) : withoutTimings;
+    const linked = mayHave(options.attachments ?? 1, withoutTimings);
+    const learning = options.learn ? mayLearn(linked) : linked;
     const tls = options.tls ?? true;
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
@@ -197,6 +201,11 @@ export class Paguro {
     return this.net.move(host, to);
   }
 
+  /** A host with two links sends by the one to this switch from now on; it goes on receiving on both. */
+  sendBy(host: string, to: string): Promise<SendingLink> {
+    return this.net.sendBy(host, to);
+  }
+
   handover(
     terminal: string,
     to: string,
@@ -240,6 +249,11 @@ async function kill(daemon: Daemon | undefined): Promise<void> {
   if (!daemon?.running()) return;
   process.kill(daemon.pid, 'SIGKILL');
   await daemon.ended;
+}
+
+function mayHave(attachments: 1 | 2, controllerYaml: string): string {
+  if (attachments === 1) return controllerYaml;
+  return controllerYaml.replace(/^( *)policy: .*$/m, `$&\n$1attachments: ${attachments}`);
 }
 
 /** The example has the line, commented out. */

@@ -19,6 +19,7 @@ export {
   type Mininet,
   type Move,
   type NetworkSpec,
+  type SendingLink,
   type SwitchDescription,
   startMininet,
 } from './mininet.js';

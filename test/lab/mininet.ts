@@ -19,6 +19,8 @@ export interface HostSpec {
   /** With the prefix length: `10.0.0.1/24`. */
   readonly ipv4: string;
   readonly ipv6?: string;
+  /** A second switch: the host receives on both links and sends on one, the first until `sendBy`. */
+  readonly also?: string;
 }
 
 /** What is left out is the demo's: s1, s2, s3, the trunks s1–s3 and s2–s3, h1 on s1, h2 and h3 on s3. */
@@ -37,6 +39,13 @@ const descriptionSchema = z.object({
 });
 const movedSchema = z.object({ host: hostSchema, from: z.string(), downAt: z.number(), upAt: z.number() });
 
+const sentSchema = z.object({
+  host: hostSchema,
+  from: z.string(),
+  startedAt: z.number(),
+  doneAt: z.number(),
+});
+
 /** A switch: its datapath id, and for each port of this network the name of the node at the other end. */
 export type SwitchDescription = z.infer<typeof switchSchema>;
 
@@ -52,6 +61,17 @@ export interface Move {
   readonly linkDownMs: number;
 }
 
+/** The host's frames leave by the other link from a moment between `startedAt` and `doneAt` on: none by both, none by neither. */
+export interface SendingLink {
+  readonly host: string;
+  readonly from: string;
+  readonly to: string;
+  readonly fromPort: string;
+  readonly toPort: string;
+  readonly startedAt: number;
+  readonly doneAt: number;
+}
+
 export interface Mininet {
   readonly hosts: ReadonlyMap<string, Host>;
   /** A host by name. Fails with `refused` when there is none. */
@@ -60,6 +80,8 @@ export interface Mininet {
   switches(): Promise<Readonly<Record<string, SwitchDescription>>>;
   /** Moves a host's link to another switch. The host sees no more than its carrier go and come. */
   move(host: string, to: string, port?: number): Promise<Move>;
+  /** A host with two links sends by the one to this switch from now on. It goes on receiving on both. */
+  sendBy(host: string, to: string): Promise<SendingLink>;
   addHost(spec: HostSpec): Promise<Host>;
   /** True: no controller, every switch an ordinary learning one. False: no rules, and the controllers again. */
   bypass(on: boolean): Promise<void>;
@@ -99,6 +121,17 @@ export async function startMininet(network: NetworkSpec = {}): Promise<Mininet> 
       return {
         ...{ host: name, from, to, fromPort: answer.from, toPort: answer.host.port },
         ...{ downAt, upAt, linkDownMs: upAt - downAt },
+      };
+    },
+    sendBy: async (name, to) => {
+      const sender = host(name);
+      const from = sender.attachment.switch;
+      const answer = await server.request({ do: 'send', host: name, link: to }, sentSchema);
+      sender.attached(answer.host);
+      const { startedAt, doneAt } = answer;
+      return {
+        ...{ host: name, from, to, fromPort: answer.from, toPort: answer.host.port },
+        ...{ startedAt, doneAt },
       };
     },
     addHost: async (spec) => {

@@ -6,9 +6,15 @@ import t from 'tap';
 import type { Rule } from '../../controller-app/core/plugin.js';
 import { FLOOD } from '../../controller-app/forwarding/flood.js';
 import { unpackLearning } from '../../controller-app/pipeline/index.js';
+import { unpackNotice } from '../../controller-app/steering/notices.js';
 import { steeringRules } from '../../controller-app/steering/rules.js';
 import { Topology } from '../../controller-app/steering/topology.js';
-import type { Path, SteeringView, TerminalView } from '../../controller-app/steering/view.js';
+import {
+  type Path,
+  type SteeringView,
+  type TerminalView,
+  unseen,
+} from '../../controller-app/steering/view.js';
 import { type Dpid, dpid } from '../../shared/domain/domain.js';
 import { Fabric, type Place } from '../fixtures/fabric.js';
 
@@ -111,7 +117,7 @@ function fabric(view: Partial<TerminalView>, topology = open): Fabric {
   const whole: SteeringView = {
     topology,
     ports,
-    terminals: [{ terminal, attachment: undefined, paths: [], active: undefined, ...view }],
+    terminals: [{ ...unseen(terminal, 0), ...view }],
   };
   const rules = new Map(
     [s1, s2, s3].map((at) => [
@@ -149,7 +155,7 @@ for (const at of [s1, s2, s3]) {
     ['the container at s2', inContainer, ['port 7', 'port 8']],
   ] as const) {
     t.test(`terminal at s${at.slice(-1)}, firewall in ${name}`, async (t) => {
-      const view = { attachment: attachedTo(at), paths: [path], active: path.number };
+      const view = { attachments: [attachedTo(at)], paths: [path], led: path.number };
       const terminalPort = { dpid: at, port: 5 };
       const out = fabric(view).send(terminalPort, { src: terminal.mac, dst: server });
       t.same(places(out), ['3:3'], 'out: only the server gets it');
@@ -181,7 +187,7 @@ for (const at of [s1, s2, s3]) {
 t.test(
   'while it moves: what the old instance lets through reaches the network, what is new goes to the new one',
   async (t) => {
-    const view = { attachment: attachedTo(s2), paths: [inSwitch, inContainer], active: 2 };
+    const view = { attachments: [attachedTo(s2)], paths: [inSwitch, inContainer], led: 2 };
     const fresh = fabric(view).send({ dpid: s2, port: 5 }, { src: terminal.mac, dst: server });
     t.same(fresh.visited, ['port 7']);
     // A frame that was on its way to the old instance when steering changed: still tagged for it.
@@ -195,7 +201,7 @@ t.test(
 );
 
 t.test('nothing reaches or leaves a terminal without an active instance', async (t) => {
-  const view = { attachment: attachedTo(s1), paths: [inSwitch], active: undefined };
+  const view = { attachments: [attachedTo(s1)], paths: [inSwitch], led: undefined };
   t.same(fabric(view).send({ dpid: s1, port: 5 }, { src: terminal.mac, dst: server }).arrived, []);
   t.same(fabric(view).send(atServer, { src: server, dst: terminal.mac }).arrived, []);
   const called = fabric(view).send(atServer, { src: server, dst: broadcast });
@@ -203,7 +209,7 @@ t.test('nothing reaches or leaves a terminal without an active instance', async 
 });
 
 t.test('frames that pretend', async (t) => {
-  const view = { attachment: attachedTo(s1), paths: [inSwitch], active: 1 };
+  const view = { attachments: [attachedTo(s1)], paths: [inSwitch], led: 1 };
   t.same(
     fabric(view).send({ dpid: s3, port: 4 }, { src: server, dst: terminal.mac, vlan: 2 }).arrived,
     [],
@@ -252,15 +258,21 @@ t.test('the controller hears what addresses depend on where the terminal is, and
   const claimed = 'fd00::5';
   const heard = (at: Dpid, path: Path, listening: boolean): string[] => {
     const view: TerminalView = {
-      ...{ terminal, attachment: attachedTo(at), paths: [inSwitch, inContainer], active: path.number },
+      ...{
+        ...unseen(terminal, 0),
+        attachments: [attachedTo(at)],
+        paths: [inSwitch, inContainer],
+        led: path.number,
+      },
       ...(listening ? { listening: { index: 7, dhcp: true, claims: [claimed] } } : {}),
     };
     const whole: SteeringView = { topology: open, ports, terminals: [view] };
     return [s1, s2, s3].flatMap((here) =>
       [...steeringRules(whole, here, numbers).values()].flat().flatMap((rule) => {
-        const { reason, terminal: index } = unpackLearning(rule.cookie ?? 0) ?? {};
+        // In other tables a cookie has other meanings.
+        const cookie = rule.table === 'deliver' ? (rule.cookie ?? 0) : 0;
+        const { reason, terminal: index } = unpackLearning(cookie) ?? {};
         if (reason === undefined) return [];
-        t.equal(rule.table, 'deliver');
         t.equal(index, 7);
         t.match(rule.match, { reg0: 2, reg4: 0 }, 'towards the terminal only');
         const outputs = rule.instructions.flatMap((instruction) =>
@@ -285,6 +297,104 @@ t.test('the controller hears what addresses depend on where the terminal is, and
     }
   }
 });
+
+const both = (first: Dpid, second: Dpid) => [attachedTo(first), attachedTo(second)];
+const instances: readonly (readonly [string, Path, readonly string[]])[] = [
+  ['the switch s1', inSwitch, ['1:1', '1:2']],
+  ['the container at s2', inContainer, ['port 7', 'port 8']],
+];
+
+for (const [first, second] of [s1, s2, s3].flatMap((a) =>
+  [s1, s2, s3].filter((b) => b !== a).map((b) => [a, b] as const),
+)) {
+  for (const [name, path, through] of instances) {
+    const which = `terminal at s${first.slice(-1)} and s${second.slice(-1)}, firewall in ${name}`;
+    t.test(which, async (t) => {
+      const view = { attachments: both(first, second), paths: [path], led: path.number };
+      for (const at of [first, second]) {
+        const out = fabric(view).send({ dpid: at, port: 5 }, { src: terminal.mac, dst: server });
+        const told = at === second ? [`${at.slice(-1)}:${0xfffffffd}`] : [];
+        t.same(
+          places(out),
+          [...told, '3:3'].sort(),
+          'out: the server gets it, once, and the controller hears of the other link',
+        );
+        t.same(out.visited, [through[0]], 'through the firewall once, from the terminal side');
+        const asked = fabric(view).send({ dpid: at, port: 5 }, { src: terminal.mac, dst: broadcast });
+        t.same(asked.visited, [through[0]], 'a broadcast is filtered once');
+        t.notOk(
+          [first, second].some((link) => places(asked).includes(`${link.slice(-1)}:5`)),
+          'and reaches neither of its links',
+        );
+      }
+      const back = fabric(view).send(atServer, { src: server, dst: terminal.mac });
+      t.same(places(back), [`${first.slice(-1)}:5`], 'in: by the primary link only');
+      t.same(back.visited, [through[1]]);
+      const called = fabric(view).send(atServer, { src: server, dst: broadcast });
+      t.same(called.visited, [through[1]], 'a broadcast of a host goes through the firewall once');
+      t.notOk(places(called).includes(`${second.slice(-1)}:5`));
+      const unwatched = fabric({ ...view, watched: false });
+      t.same(
+        places(unwatched.send({ dpid: second, port: 5 }, { src: terminal.mac, dst: server })),
+        ['3:3'],
+        'damped, it goes on sending by both, and nobody is told',
+      );
+    });
+  }
+}
+
+t.test('what was on its way to the link that was primary is delivered there', async (t) => {
+  const view = { attachments: both(s1, s2), paths: [inSwitch], led: 1 };
+  // It left s1 for s2 when the terminal was reached there, and arrives after the change.
+  const late = fabric(view).send({ dpid: s2, port: 1 }, { src: server, dst: terminal.mac, vlan: 2 });
+  t.same(places(late), ['2:5']);
+  const gone = fabric({ ...view, attachments: [attachedTo(s1)] });
+  t.same(
+    gone.send({ dpid: s2, port: 1 }, { src: server, dst: terminal.mac, vlan: 2 }).arrived,
+    [],
+    'control: without that link it is lost',
+  );
+});
+
+t.test(
+  'while it is held, what would enter an instance goes to the controller, and nowhere else',
+  async (t) => {
+    const controller = (at: Dpid): string => `${at.slice(-1)}:${0xfffffffd}`;
+    for (const at of [s1, s2, s3]) {
+      const view = { attachments: [attachedTo(at)], paths: [inSwitch, inContainer], led: 'held' } as const;
+      t.same(places(fabric(view).send({ dpid: at, port: 5 }, { src: terminal.mac, dst: server })), [
+        controller(at),
+      ]);
+      t.same(places(fabric(view).send(atServer, { src: server, dst: terminal.mac })), [controller(s3)]);
+      const called = fabric(view).send(atServer, { src: server, dst: broadcast });
+      t.same(called.visited, [], 'no instance sees a broadcast');
+      t.equal(places(called).filter((place) => place.endsWith(`${0xfffffffd}`)).length, 1, 'it is held once');
+      t.ok(places(called).includes('3:4'), 'and reaches the other hosts');
+    }
+    const rules = [
+      ...steeringRules(
+        { topology: open, ports, terminals: [{ ...unseen(terminal, 9), led: 'held' }] },
+        s1,
+        numbers,
+      ).values(),
+    ].flat();
+    const held = rules.filter(
+      ({ table, cookie = 0 }) => table === 'enter' && unpackNotice(cookie)?.kind === 'held',
+    );
+    t.same(
+      held.map(({ cookie = 0, match }) => [
+        unpackNotice(cookie)?.terminal,
+        unpackNotice(cookie)?.side,
+        match.reg0,
+      ]),
+      [
+        [9, 1, 1],
+        [9, 2, 2],
+      ],
+      'it is told whose it is, and from which side it comes',
+    );
+  },
+);
 
 t.test('a topology with a loop is led along a tree', async (t) => {
   const loop = new Topology(

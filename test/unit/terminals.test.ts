@@ -36,7 +36,7 @@ t.test('while its port is up, nobody else can claim its MAC', async (t) => {
   t.same(registry.portGone(s1, 6), [], 'another port of the switch');
   t.same(registry.portGone(s2, 5), [], 'the same number on another switch');
   t.same(
-    registry.portGone(s1, 5).map(({ name }) => name),
+    registry.portGone(s1, 5).map(({ terminal }) => terminal.name),
     ['alice'],
   );
   t.same(registry.portGone(s1, 5), [], 'once');

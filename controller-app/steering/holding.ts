@@ -1,0 +1,135 @@
+/**
+ * Holding a terminal's traffic, and letting it go. While it is held, the switches send what would enter the terminal's instance to the controller,
+ * behind the guard; released, it enters the instance that is active then from the switch that it came from, and is filtered like any other.
+ *
+ * Frames of one switch and side go on in the order in which they came to it. What is held is sent on before the switches are told to lead new
+ * frames past the controller, on the same connection: so none of those overtakes it, except what was on its way to the controller in that
+ * moment. That comes behind what was held, and may be overtaken. Frames of different switches are not ordered. A frame that finds no
+ * room is dropped, and so is one that has waited for too long (see HELD_LIMITS): nothing is ever sent on past a firewall.
+ */
+import type { Dpid } from '../../shared/domain/domain.js';
+import type { Clock, Timer } from '../../shared/runtime/clock.js';
+import type { Log } from '../../shared/runtime/log.js';
+import { type Action, OFPP, type PacketOutMessage } from '../openflow/index.js';
+import { type HeldFrame, HeldFrames } from './held-frames.js';
+import { set } from './words.js';
+
+/** A switch that frames can be given to; false: it has too much to read and did not take it. */
+export interface FrameTaker {
+  packetOut(message: Omit<PacketOutMessage, 'type'>): boolean;
+}
+
+export interface HoldingOptions {
+  /** The number of the table that leads into instances. */
+  readonly enter: number;
+  switch(dpid: Dpid): FrameTaker | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** A switch that did not take a frame is asked again after so many ms. */
+const RETRY_MS = 1;
+
+interface Hold {
+  readonly frames: HeldFrames;
+  readonly sinceMs: number;
+  /** The instance that frames go on to; nothing while they are held. */
+  to: number | undefined;
+  /** The switches lead past the controller now. */
+  over: boolean;
+  released: number;
+  timer: Timer | undefined;
+}
+
+export class Holding {
+  readonly #holds = new Map<string, Hold>();
+
+  constructor(readonly options: HoldingOptions) {}
+
+  /** From now on what comes of this terminal waits. Twice is once. */
+  begin(terminal: string): void {
+    const now = this.options.clock.monotonic();
+    const hold = this.#holds.get(terminal);
+    if (hold) Object.assign(hold, { to: undefined, over: false });
+    else
+      this.#holds.set(terminal, {
+        ...{ frames: new HeldFrames(), sinceMs: now, to: undefined, over: false },
+        ...{ released: 0, timer: undefined },
+      });
+  }
+
+  /** A frame that a switch has sent to be held. One that comes when nothing is held any more goes on at once, `led` to this instance. */
+  frame(terminal: string, frame: HeldFrame, led: number | undefined): void {
+    const now = this.options.clock.monotonic();
+    const hold = this.#holds.get(terminal);
+    if (!hold) {
+      if (led !== undefined) this.#send(frame, led);
+      return;
+    }
+    // What comes off the wire is a part of a larger buffer, which should not wait with it.
+    hold.frames.push({ ...frame, data: Uint8Array.from(frame.data) }, now);
+    if (hold.to !== undefined) this.#go(terminal, hold);
+    else this.#wake(terminal, hold, hold.frames.limits.ms);
+  }
+
+  /** What is held goes on to this instance, which must admit, as fast as the switches take it; and what still comes, behind it. */
+  release(terminal: string, to: number): void {
+    const hold = this.#holds.get(terminal);
+    if (!hold) return;
+    hold.to = to;
+    this.#go(terminal, hold);
+  }
+
+  /** The switches lead past the controller now: when all is on its way, the hold is over. */
+  end(terminal: string): void {
+    const hold = this.#holds.get(terminal);
+    if (!hold || hold.to === undefined) return;
+    hold.over = true;
+    this.#go(terminal, hold);
+  }
+
+  #finish(terminal: string, hold: Hold): void {
+    hold.timer?.close();
+    this.#holds.delete(terminal);
+    const { released, frames, sinceMs } = hold;
+    const ms = Math.round(this.options.clock.monotonic() - sinceMs);
+    const told = { terminal, released, dropped: frames.dropped, ms };
+    if (frames.dropped > 0) this.options.log.warn(told, 'traffic was held, and not all of it could be');
+    else this.options.log.info(told, 'traffic was held');
+  }
+
+  close(): void {
+    for (const { timer } of this.#holds.values()) timer?.close();
+    this.#holds.clear();
+  }
+
+  #go(terminal: string, hold: Hold): void {
+    const { to } = hold;
+    if (to === undefined) return;
+    const now = this.options.clock.monotonic();
+    hold.released += hold.frames.release((frame) => this.#send(frame, to), now);
+    if (hold.frames.size > 0) this.#wake(terminal, hold, RETRY_MS);
+    else if (hold.over) this.#finish(terminal, hold);
+  }
+
+  /** Looks again later, at what is to be sent or is too old by then. */
+  #wake(terminal: string, hold: Hold, ms: number): void {
+    hold.timer?.close();
+    hold.timer = this.options.clock.after(ms, () => {
+      hold.timer = undefined;
+      hold.frames.expire(this.options.clock.monotonic());
+      this.#go(terminal, hold);
+    });
+  }
+
+  /** False: not now. A switch that is gone has lost the frame. */
+  #send({ dpid, side, data }: HeldFrame, to: number): boolean {
+    const sw = this.options.switch(dpid);
+    const actions: Action[] = [
+      set({ reg0: side }),
+      set({ reg1: to }),
+      { type: 'resubmit', table: this.options.enter },
+    ];
+    return sw === undefined || sw.packetOut({ inPort: OFPP.CONTROLLER, actions, data: Buffer.from(data) });
+  }
+}
