@@ -40,6 +40,8 @@ async function start(config: AgentConfig): Promise<number> {
         log,
         maxLeaseMs: config.lease.maxMs,
         maxDrainMs: config.drain.maxMs,
+        spares: config.spares,
+        maxInstances: config.maxInstances,
       }),
     );
     lifetime.own('the channel', serveDomain({ url: config.controller, domain, log }));

@@ -49,7 +49,7 @@ await mkdir(temporary);
 const config = join(folder, 'agent.yaml');
 await writeFile(
   config,
-  `name: edge-9\nbridge: ${BRIDGE}\ncontroller: ws://127.0.0.1:${port}\ndocker: { socket: ${lab.dockerSocket} }\n`,
+  `name: edge-9\nbridge: ${BRIDGE}\ncontroller: ws://127.0.0.1:${port}\ndocker: { socket: ${lab.dockerSocket} }\nspares: 0\n`,
 );
 t.teardown(async () => {
   remote.close();
