@@ -35,6 +35,10 @@ export const agentConfigSchema = z.strictObject({
     .prefault({}),
   /** Where ovs-vsctl finds the database, when it is not the default place. */
   ovsDatabase: z.string().min(1).optional(),
+  /** Containers that are kept ready, so that a standby is there in a tenth of the time. */
+  spares: z.int().min(0).max(16).default(1),
+  /** Firewalls at the same time, spares included. */
+  maxInstances: z.int().min(1).max(1000).default(128),
   lease: z.strictObject({ maxMs: milliseconds.default(60_000) }).prefault({}),
   drain: z.strictObject({ maxMs: milliseconds.default(600_000) }).prefault({}),
 });

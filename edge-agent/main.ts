@@ -47,6 +47,8 @@ async function start(config: AgentConfig, folder: string): Promise<number> {
         log,
         maxLeaseMs: config.lease.maxMs,
         maxDrainMs: config.drain.maxMs,
+        spares: config.spares,
+        maxInstances: config.maxInstances,
       }),
     );
     lifetime.own('the channel', serveDomain({ url: config.controller, identity, domain, log }));

@@ -25,6 +25,20 @@ export class Unfinished {
     }
   }
 
+  /** Tries everything once more, now. Fails with the first failure when something is left all the same. */
+  async finish(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    const acts = [...this.#kept.keys()];
+    const results = await Promise.allSettled(acts.map((act) => act()));
+    acts.forEach((act, index) => {
+      if (results[index]?.status === 'fulfilled') this.#kept.delete(act);
+    });
+    this.#schedule();
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) throw failed.reason;
+  }
+
   #schedule(): void {
     if (this.#kept.size === 0) return;
     this.#timer ??= setTimeout(() => void this.#again(), RETRY_MS).unref();

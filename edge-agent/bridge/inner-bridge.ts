@@ -23,31 +23,47 @@ export interface BridgeLimits {
   readonly rejects: string | undefined;
 }
 
-/** Makes the bridge and its own rules. Nothing is joined to it yet. Fails with `refused`. */
-export async function makeBridge(compartment: Compartment, terminal: Terminal): Promise<BridgeLimits> {
-  const [frames, answers] = await Promise.allSettled([
+/** Makes the bridge and what is the same for every terminal. Nothing is joined to it yet. Fails with `refused`. */
+export async function makeBridge(compartment: Compartment): Promise<BridgeLimits> {
+  const [frames, link] = await Promise.allSettled([
     nft(compartment, FRAMES),
-    run(compartment, IP, ['-batch', '-'], bridgeLink()).then(() => answering(compartment, terminal)),
+    run(compartment, IP, ['-batch', '-'], bridgeLink()).then(() => withoutOffload(compartment)),
   ]);
   if (frames.status === 'rejected') throw frames.reason;
-  if (answers.status === 'rejected') throw answers.reason;
-  return { rejects: answers.value };
+  if (link.status === 'rejected') throw link.reason;
+  return { rejects: link.value };
 }
 
-/** Joins the two ends, which must be there: from now on packets meet the compartment's rules, which therefore must be in place before. */
-export async function joinEnds(compartment: Compartment, terminal: Terminal): Promise<void> {
-  await run(compartment, IP, ['-batch', '-'], portLinks());
+/** Makes both ends, which must be there, ports of the bridge. They are down: nothing passes. Fails with `refused`. */
+export function joinEnds(compartment: Compartment): Promise<void> {
+  return run(compartment, IP, ['-batch', '-'], portLinks());
+}
+
+/** What the bridge must know of the terminal. Fails with `refused`. */
+export async function settleTerminal(compartment: Compartment, terminal: Terminal): Promise<BridgeLimits> {
   const at = ['dev', INNER.terminalSide, 'master', 'static'];
-  await run(compartment, BRIDGE, ['fdb', 'add', plainWord(terminal.mac), ...at]);
+  const [rejects] = await Promise.all([
+    unlessUnable(() => nft(compartment, renderAnswers(terminal))),
+    run(compartment, BRIDGE, ['fdb', 'add', plainWord(terminal.mac), ...at]),
+  ]);
+  return { rejects };
 }
 
-async function answering(compartment: Compartment, terminal: Terminal): Promise<string | undefined> {
+/** From now on packets meet the compartment's rules, which therefore must be in place before. Fails with `refused`. */
+export function openEnds(compartment: Compartment): Promise<void> {
+  const { bridge, terminalSide, networkSide } = INNER;
+  const up = [terminalSide, networkSide, bridge].map((name) => `link set ${name} up`);
+  return run(compartment, IP, ['-batch', '-'], up.join('\n'));
+}
+
+/** The kernel leaves the checksum of an IPv4 reset to the device, which leaves it to a switch that knows nothing of it. */
+function withoutOffload(compartment: Compartment): Promise<string | undefined> {
+  return unlessUnable(() => run(compartment, ETHTOOL, ['-K', INNER.bridge, 'tx', 'off']));
+}
+
+async function unlessUnable(act: () => Promise<void>): Promise<string | undefined> {
   try {
-    await Promise.all([
-      nft(compartment, renderAnswers(terminal)),
-      // The kernel leaves the checksum of an IPv4 reset to the device, which leaves it to a switch that knows nothing of it.
-      run(compartment, ETHTOOL, ['-K', INNER.bridge, 'tx', 'off']),
-    ]);
+    await act();
     return undefined;
   } catch (error) {
     if (!(error instanceof DomainError)) throw error;
@@ -72,7 +88,6 @@ function portLinks(): string {
     `link set ${networkSide} master ${bridge}`,
     `link set ${terminalSide} type bridge_slave learning off flood off`,
     `link set ${networkSide} type bridge_slave learning off flood on`,
-    ...[terminalSide, networkSide, bridge].map((name) => `link set ${name} up`),
   ].join('\n');
 }
 

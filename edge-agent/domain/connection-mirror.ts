@@ -22,6 +22,10 @@ export class ConnectionMirror {
     for (const connection of connections) this.#connections.set(connectionKey(connection), connection);
   }
 
+  known(): Iterable<Connection> {
+    return this.#connections.values();
+  }
+
   /** What an event changes, or undefined when it tells nothing new. Events that programs cause are our own doing. */
   observe({ event, byProgram, connection }: ParsedEvent): Change | undefined {
     if (byProgram) return undefined;

@@ -22,6 +22,8 @@ import type { InstanceRuntime } from '../runtime/runtime.js';
 import { Unfinished } from '../unfinished.js';
 import type { Wiring } from '../wiring/wiring.js';
 import { Instance } from './instance.js';
+import { Lodging } from './lodging.js';
+import { Spares } from './spares.js';
 import { valid, validState } from './valid.js';
 
 export interface EdgeDomainOptions {
@@ -37,6 +39,10 @@ export interface EdgeDomainOptions {
   readonly eventBufferBytes?: number;
   /** Loaded connections are kept at least this many seconds without a packet: on a standby they meet none. Default 120. */
   readonly standbySeconds?: number;
+  /** Containers that are kept ready for instances to come. Default 1. */
+  readonly spares?: number;
+  /** Instances at the same time, spares included; one more is refused. Default 128. */
+  readonly maxInstances?: number;
 }
 
 /** What the controller gives unless configured otherwise. */
@@ -44,6 +50,10 @@ const DEFAULT_LEASE_MS = 10_000;
 const DEFAULT_MAX_LEASE_MS = 60_000;
 const DEFAULT_MAX_DRAIN_MS = 600_000;
 const DEFAULT_STANDBY_SECONDS = 120;
+const DEFAULT_SPARES = 1;
+const DEFAULT_MAX_INSTANCES = 128;
+/** An activation that has waited this long is one that nobody counts with any more. */
+const MAX_ACTIVATION_WAIT_MS = 4000;
 
 export class EdgeDomain implements Domain {
   readonly name: string;
@@ -54,12 +64,26 @@ export class EdgeDomain implements Domain {
   /** The lease that was given last: new instances are built for it, so that their activation starts no process. */
   #usualLeaseMs = DEFAULT_LEASE_MS;
   readonly #unfinished: Unfinished;
+  readonly #spares: Spares;
+  /** Instances that are being built. */
+  #building = 0;
+  /** What retired instances have left is being removed. */
+  readonly #removals = new Set<Promise<void>>();
   #cleaning: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
   private constructor(private readonly options: EdgeDomainOptions) {
     this.name = options.name;
-    this.#unfinished = new Unfinished(options.log);
+    const { log, runtime, wiring, spares = DEFAULT_SPARES } = options;
+    this.#unfinished = new Unfinished(log);
+    this.#spares = new Spares({
+      make: async () => {
+        await this.#clean();
+        return Lodging.make({ runtime, wiring, unfinished: this.#unfinished });
+      },
+      wanted: () => Math.min(spares, this.#maxInstances - this.#count),
+      log,
+    });
   }
 
   /**
@@ -76,6 +100,7 @@ export class EdgeDomain implements Domain {
       );
     const { ok, problem } = await domain.health();
     if (!ok) log.warn({ problem }, 'not ready');
+    domain.#spares.fill();
     return domain;
   }
 
@@ -95,18 +120,8 @@ export class EdgeDomain implements Domain {
           instance === before || ['standby', 'retired'].includes(instance.role) || instance.stopped,
       );
       for (const instance of useless) await this.#remove(instance);
-      await this.#clean();
       const started = performance.now();
-      const instance = await Instance.create(id, snapshot, {
-        runtime: this.options.runtime,
-        wiring: this.options.wiring,
-        log: this.options.log,
-        unfinished: this.#unfinished,
-        enqueue: (act) => this.#enqueue(id.terminal, act),
-        eventBufferBytes: this.options.eventBufferBytes,
-        standbySeconds: this.options.standbySeconds ?? DEFAULT_STANDBY_SECONDS,
-        leaseMs: Math.min(this.#usualLeaseMs, this.#maxLeaseMs),
-      });
+      const instance = await this.#build(id, snapshot);
       const instances = this.#instances.get(id.terminal) ?? new Map<Epoch, Instance>();
       this.#instances.set(id.terminal, instances.set(epoch, instance));
       this.#seen.set(id.terminal, epoch);
@@ -116,6 +131,27 @@ export class EdgeDomain implements Domain {
       );
       return instance.ends;
     });
+  }
+
+  async #build(id: InstanceId, snapshot: FirewallState): Promise<Instance> {
+    if (this.#count >= this.#maxInstances) {
+      throw new DomainError(
+        'refused',
+        `${this.name} has ${this.#count} firewalls, and no more are allowed: raise maxInstances in the agent's configuration`,
+      );
+    }
+    this.#building += 1;
+    try {
+      return await Instance.create(id, snapshot, await this.#spares.take(), {
+        log: this.options.log,
+        enqueue: (act) => this.#enqueue(id.terminal, act),
+        eventBufferBytes: this.options.eventBufferBytes,
+        standbySeconds: this.options.standbySeconds ?? DEFAULT_STANDBY_SECONDS,
+        leaseMs: Math.min(this.#usualLeaseMs, this.#maxLeaseMs),
+      });
+    } finally {
+      this.#building -= 1;
+    }
   }
 
   apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
@@ -142,6 +178,7 @@ export class EdgeDomain implements Domain {
   }
 
   activate(id: InstanceId, leaseMs: number): Promise<void> {
+    const notAfter = performance.now() + MAX_ACTIVATION_WAIT_MS;
     return this.#call(id, async () => {
       const instance = this.#instance(id);
       // One active: the older ones, which no call reaches any more, end before this one admits anything.
@@ -149,7 +186,7 @@ export class EdgeDomain implements Domain {
         if (older.id.epoch < id.epoch) await this.#remove(older);
       }
       this.#usualLeaseMs = leaseMs;
-      await instance.activate(Math.min(leaseMs, this.#maxLeaseMs));
+      await instance.activate(Math.min(leaseMs, this.#maxLeaseMs), notAfter);
     });
   }
 
@@ -223,7 +260,11 @@ export class EdgeDomain implements Domain {
         for (const instance of this.#of(terminal)) await this.#remove(instance);
       }),
     );
-    const failed = (await Promise.allSettled(removals)).find((result) => result.status === 'rejected');
+    const results = await Promise.allSettled([...removals, this.#spares.close()]);
+    await Promise.all(this.#removals);
+    const failed = [...results, ...(await Promise.allSettled([this.#unfinished.finish()]))].find(
+      (result) => result.status === 'rejected',
+    );
     if (failed) throw failed.reason;
   }
 
@@ -269,6 +310,16 @@ export class EdgeDomain implements Domain {
     }
   }
 
+  /** Instances, and those that are being built. */
+  get #count(): number {
+    const each = [...this.#instances.values()];
+    return each.reduce((sum, { size }) => sum + size, this.#building);
+  }
+
+  get #maxInstances(): number {
+    return this.options.maxInstances ?? DEFAULT_MAX_INSTANCES;
+  }
+
   get #maxLeaseMs(): number {
     return this.options.maxLeaseMs ?? DEFAULT_MAX_LEASE_MS;
   }
@@ -288,12 +339,14 @@ export class EdgeDomain implements Domain {
     return instance;
   }
 
-  /** It stays known until everything is gone, so that a retirement that failed can be repeated. */
+  /** It stays known until nothing of it forwards any more, so that a retirement that failed can be repeated. */
   async #remove(instance: Instance): Promise<void> {
     await instance.close();
     const instances = this.#instances.get(instance.id.terminal);
     instances?.delete(instance.id.epoch);
     if (instances?.size === 0) this.#instances.delete(instance.id.terminal);
+    const removal = instance.removed().finally(() => this.#removals.delete(removal));
+    this.#removals.add(removal);
   }
 }
 

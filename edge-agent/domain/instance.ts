@@ -1,8 +1,8 @@
 /**
- * One instance: a compartment with its rules, its connections and its two ends, and the role it plays.
+ * One instance: a lodging with its rules, its connections and its two ends, and the role it plays.
  *
  * Roles:  standby -> active -> draining, and retired from each of them. Calls come one after another: the domain queues them.
- * Who closes what: the instance owns compartment, wires, tracked connections, timers and change log; `close` ends them all.
+ * Who closes what: the instance owns its lodging, tracked connections, timers and change log; `close` ends them all.
  */
 import { ChangeLog } from '../../shared/domain/change-log.js';
 import {
@@ -13,26 +13,22 @@ import {
   type Role,
 } from '../../shared/domain/domain.js';
 import { problemOfChanges } from '../../shared/firewall/admission.js';
-import { differences } from '../../shared/firewall/differences.js';
+import { connectionDifferences } from '../../shared/firewall/differences.js';
 import { ConnectionsDigest } from '../../shared/firewall/digest.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import { isSamePolicy, PolicyHistory } from '../../shared/firewall/policy-history.js';
-import type { Delta, FirewallState, Snapshot } from '../../shared/firewall/state.js';
-import type { Terminal } from '../../shared/firewall/terminal.js';
+import type { Delta, FirewallState, RuleCounter, Snapshot } from '../../shared/firewall/state.js';
+import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
 import type { Log } from '../../shared/runtime/log.js';
-import { type BridgeLimits, joinEnds, makeBridge } from '../bridge/inner-bridge.js';
+import { type BridgeLimits, openEnds, settleTerminal } from '../bridge/inner-bridge.js';
 import { gateSeconds } from '../iptables/gate.js';
-import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
-import type { Unfinished } from '../unfinished.js';
-import type { Wires, Wiring } from '../wiring/wiring.js';
 import { freshChanges, inOrder } from './incoming-changes.js';
+import type { Lodging } from './lodging.js';
 import { InstalledRules } from './rules.js';
 import { withDeadline } from './timer.js';
 import { TrackedConnections } from './tracked-connections.js';
 
 export interface InstanceParts {
-  readonly runtime: InstanceRuntime;
-  readonly wiring: Wiring;
   readonly log: Log;
   /** Runs an action of a timer's or an event's in the terminal's queue, where no call is under way. */
   readonly enqueue: (act: () => Promise<void>) => void;
@@ -40,8 +36,6 @@ export interface InstanceParts {
   readonly standbySeconds: number;
   /** The lease that is to be expected, in ms: activation with another one renders the rules anew. */
   readonly leaseMs: number;
-  /** Where what could not be undone goes. */
-  readonly unfinished: Unfinished;
   /** The socket's buffer for conntrack's events, in bytes. */
   readonly eventBufferBytes: number | undefined;
 }
@@ -54,7 +48,7 @@ export class Instance {
   stopped = false;
   readonly ends: Ends;
   readonly #rules: InstalledRules;
-  readonly #policies: PolicyHistory;
+  #policies: PolicyHistory;
   readonly #connections: TrackedConnections;
   readonly #changes = new ChangeLog();
   #limits: BridgeLimits = { rejects: undefined };
@@ -67,13 +61,13 @@ export class Instance {
   private constructor(
     readonly id: InstanceId,
     snapshot: Snapshot,
-    private readonly compartment: Compartment,
-    private readonly wires: Wires,
+    private readonly lodging: Lodging,
     private readonly parts: InstanceParts,
   ) {
     const { terminal, policy, earlier, connections, sequence } = snapshot;
     const { log, enqueue, standbySeconds, eventBufferBytes } = parts;
-    this.ends = wires.ends;
+    const { compartment } = lodging;
+    this.ends = lodging.wires.ends;
     this.#applied = sequence;
     this.#policies = new PolicyHistory(policy, earlier, performance.now());
     const contents = { terminal, policy, gateSeconds: gateSeconds(parts.leaseMs) };
@@ -82,30 +76,23 @@ export class Instance {
       { id, compartment, terminal, changes: this.#changes, log, enqueue, standbySeconds, eventBufferBytes },
       connections,
     );
-    void compartment.ended.then(() => this.#break('its container has ended'));
+    void lodging.lost.then((reason) => this.#break(reason));
   }
 
-  /** Builds a standby instance. Whatever goes wrong is undone before the promise settles. */
-  static async create(id: InstanceId, snapshot: Snapshot, parts: InstanceParts): Promise<Instance> {
-    const [compartment, wires] = await Promise.allSettled([parts.runtime.create(id), parts.wiring.create()]);
-    const closeBoth = async (): Promise<void> => {
-      for (const part of [compartment, wires]) {
-        if (part.status === 'fulfilled')
-          await parts.unfinished.undo('a part of an instance', () => part.value.close());
-      }
-    };
-    if (compartment.status === 'rejected' || wires.status === 'rejected') {
-      await closeBoth();
-      throw compartment.status === 'rejected'
-        ? compartment.reason
-        : wires.status === 'rejected' && wires.reason;
-    }
-    const instance = new Instance(id, snapshot, compartment.value, wires.value, parts);
+  /** Builds a standby instance in a lodging that is its own from now on. Whatever goes wrong is undone before the promise settles. */
+  static async create(
+    id: InstanceId,
+    snapshot: Snapshot,
+    lodging: Lodging,
+    parts: InstanceParts,
+  ): Promise<Instance> {
+    const instance = new Instance(id, snapshot, lodging, parts);
     try {
       await instance.#build(snapshot);
       return instance;
     } catch (error) {
-      await parts.unfinished.undo('a half-made instance', () => instance.close());
+      instance.#end();
+      await lodging.removed();
       throw error;
     }
   }
@@ -115,19 +102,22 @@ export class Instance {
     return rejectsAny(this.#policies.policy) ? this.#limits.rejects : undefined;
   }
 
-  /** Rules and connections first; only when all are there the ends are joined. */
+  /** Rules and connections first; only when all are there the ends are opened. */
   async #build({ terminal, counters, connections }: Snapshot): Promise<void> {
-    const bridge = makeBridge(this.compartment, terminal);
+    const { compartment, limits } = this.lodging;
+    const settled = settleTerminal(compartment, terminal);
     const steps = await Promise.allSettled([
       this.#rules.install(counters),
       this.#connections.start(connections),
-      this.wires.enter(this.compartment),
-      bridge,
+      settled,
     ]);
     const failed = steps.find((step) => step.status === 'rejected');
     if (failed) throw failed.reason;
-    this.#limits = await bridge;
-    await joinEnds(this.compartment, terminal);
+    this.#limits = { rejects: limits.rejects ?? (await settled).rejects };
+    await openEnds(compartment);
+    // It may have been lost while it was being built, and told nobody yet.
+    if (this.lodging.broken !== undefined) this.#break(this.lodging.broken);
+    this.#mustWork();
   }
 
   async apply(deltas: readonly Delta[]): Promise<void> {
@@ -154,19 +144,20 @@ export class Instance {
       const what = `the instance of epoch ${this.id.epoch} is ${this.role}: only a standby takes a whole state over`;
       throw new DomainError('refused', what);
     }
-    for (const policy of snapshot.earlier.toReversed()) this.#policies.replace(policy, performance.now());
-    for (const part of inOrder(differences(await this.export(), snapshot))) {
-      if (part.kind === 'policy') await this.setPolicy(part.policy);
-      else if (part.kind === 'terminal') await this.setTerminal(part.terminal);
-      else await this.#connections.apply(part.changes, false);
-    }
-    this.#applied = snapshot.sequence;
+    const { terminal, policy, earlier, counters, connections, sequence } = snapshot;
+    await this.setTerminal(terminal);
+    if (!isSamePolicy(policy, this.#policies.policy)) await this.setPolicy(policy, counters);
+    else if (counters.length > 0) await this.#rules.recount(counters);
+    this.#policies = new PolicyHistory(policy, earlier, performance.now());
+    await this.#connections.apply(connectionDifferences(this.#connections.known(), connections), false);
+    this.#applied = sequence;
   }
 
+  /** Of what the kernel is believed to hold, which events keep true. */
   async digest(): Promise<InstanceDigest> {
-    const { connections, sequence } = await this.export();
-    const digest = new ConnectionsDigest(connections);
-    return { sequence, connections: digest.count, digest: digest.value };
+    this.#mustWork();
+    const digest = new ConnectionsDigest(this.#connections.known());
+    return { sequence: this.#changes.sequence, connections: digest.count, digest: digest.value };
   }
 
   /** Other rules first: what is told of connections that they admit comes after the change. */
@@ -179,7 +170,7 @@ export class Instance {
         `${terminal.name} (${terminal.mac}) is another terminal than ${before.name} (${before.mac}): only addresses can change`,
       );
     }
-    if (isSameJson(terminal, before)) return;
+    if (isSameTerminal(terminal, before)) return;
     await this.#rules.setTerminal(terminal, () => this.#connections.setTerminal(terminal));
     this.#changes.append([{ kind: 'terminal', terminal }]);
   }
@@ -188,13 +179,13 @@ export class Instance {
    * New rules, the counters of those that stay. Connections that were admitted go on, as the reference verdict has it. The change is told before
    * the rules are in force, because connections that they admit may be told at once.
    */
-  async setPolicy(policy: Policy): Promise<void> {
+  async setPolicy(policy: Policy, counters?: readonly RuleCounter[]): Promise<void> {
     this.#mustWork();
     const before = this.#policies.policy;
     if (isSamePolicy(policy, before)) return;
     this.#replacePolicy(policy);
     try {
-      await this.#rules.change({ policy });
+      await this.#rules.change({ policy }, counters);
     } catch (error) {
       this.#replacePolicy(before);
       throw error;
@@ -208,9 +199,10 @@ export class Instance {
 
   /**
    * Starts no process: rules and connections are in already, and only the gate opens. A lease of another length than the rules were
-   * made for is the exception: what the kernel counts to is part of them.
+   * made for is the exception: what the kernel counts to is part of them. Fails with `not-ready` when the monotonic clock is past `notAfter`: whoever
+   * asked does not count with it any more.
    */
-  async activate(leaseMs: number): Promise<void> {
+  async activate(leaseMs: number, notAfter: number): Promise<void> {
     this.#mustWork();
     if (this.role === 'draining') {
       throw new DomainError(
@@ -220,7 +212,13 @@ export class Instance {
     }
     const seconds = gateSeconds(leaseMs);
     if (seconds !== this.#rules.contents.gateSeconds) await this.#rules.change({ gateSeconds: seconds });
-    await this.#rules.openGate(true);
+    if (performance.now() > notAfter) {
+      throw new DomainError(
+        'not-ready',
+        `activation came too late, after ${Math.round(performance.now() - notAfter)} ms too many: ask again`,
+      );
+    }
+    await this.#rules.openGate(leaseMs);
     this.role = 'active';
     clearTimeout(this.#lease);
     this.#lease = withDeadline(leaseMs, () => this.parts.enqueue(() => this.#leaseExpired()));
@@ -232,7 +230,7 @@ export class Instance {
     this.role = 'draining';
     clearTimeout(this.#lease);
     this.#drainEnd = withDeadline(drainMs, () => this.parts.enqueue(() => this.#stop()));
-    await this.#rules.openGate(false);
+    await this.#rules.closeGate();
   }
 
   async export(): Promise<FirewallState> {
@@ -249,7 +247,7 @@ export class Instance {
     return this.#changes.follow(fromSequence, signal);
   }
 
-  /** Removes everything: what can't be removed does not keep the rest. May be called twice, and again when it failed. */
+  /** When the promise settles nothing of it forwards any more; the rest is removed behind it. May be called twice, and again when it failed. */
   close(): Promise<void> {
     this.#closing ??= this.#close().catch((error: unknown) => {
       this.#closing = undefined;
@@ -259,19 +257,26 @@ export class Instance {
   }
 
   async #close(): Promise<void> {
+    this.#end();
+    await this.lodging.close();
+  }
+
+  #end(): void {
     this.role = 'retired';
     for (const timer of [this.#lease, this.#drainEnd]) clearTimeout(timer);
     this.#connections.close();
     this.#changes.end();
-    const results = await Promise.allSettled([this.wires.close(), this.compartment.close()]);
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed) throw failed.reason;
+  }
+
+  /** Settles when a closed instance has left nothing. Never fails: what can't be removed now is tried again. */
+  removed(): Promise<void> {
+    return this.lodging.removed();
   }
 
   async #leaseExpired(): Promise<void> {
     if (this.role !== 'active' || this.broken !== undefined) return;
     this.parts.log.warn(this.id, 'the lease has expired: no new connections until it is renewed');
-    await this.#rules.openGate(false);
+    await this.#rules.closeGate();
   }
 
   async #stop(): Promise<void> {
@@ -301,8 +306,4 @@ export class Instance {
 
 function rejectsAny({ defaults, rules }: Policy): boolean {
   return [defaults.outbound, defaults.inbound, ...rules.map(({ action }) => action)].includes('reject');
-}
-
-function isSameJson(a: unknown, b: unknown): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
 }

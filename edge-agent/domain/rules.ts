@@ -19,7 +19,8 @@ export interface RuleContents {
 
 export class InstalledRules {
   #contents: RuleContents;
-  #isOpen = false;
+  /** Monotonic ms: from then on the gate counts as closed, whether anybody has come to close it or not. */
+  #openUntil = 0;
 
   constructor(
     private readonly compartment: Compartment,
@@ -38,27 +39,45 @@ export class InstalledRules {
     return applyRuleset(this.compartment, { ...this.#contents, counters });
   }
 
-  /** Other rules; the counters of those that stay go on. When it fails the rules are as before, and so is what this says of them. */
-  async change(change: Partial<RuleContents>): Promise<void> {
+  /**
+   * Other rules; they begin with these counters, or those of them that stay go on. When it fails the rules are as before, and so is what this
+   * says of them.
+   */
+  async change(change: Partial<RuleContents>, counters?: readonly RuleCounter[]): Promise<void> {
     const before = this.#contents;
-    const counters = await this.counters();
+    const counted = await this.counters();
     this.#contents = { ...before, ...change };
     try {
-      await this.install(counters);
+      await this.install(counters ?? counted);
     } catch (error) {
       this.#contents = before;
       // One family may have taken the new rules already.
-      await this.install(counters).catch((cause: unknown) =>
+      await this.install(counted).catch((cause: unknown) =>
         this.log.error({ err: cause }, 'the old rules could not be put back'),
       );
       throw error;
     }
   }
 
-  /** Admits new connections from now on, for the seconds that the rules say, or no more. Starts no process. */
-  async openGate(isOpen: boolean): Promise<void> {
-    await setGate(this.compartment, this.#contents.terminal, isOpen);
-    this.#isOpen = isOpen;
+  /** The same rules, which have counted this much. */
+  async recount(counters: readonly RuleCounter[]): Promise<void> {
+    if (!isSameJson(await this.counters(), counters)) await this.install(counters);
+  }
+
+  /** Admits new connections from now on; without the agent, which closes the gate after `forMs`, for the seconds that the rules say. Starts no process. */
+  async openGate(forMs: number): Promise<void> {
+    this.#openUntil = performance.now() + forMs;
+    await setGate(this.compartment, this.#contents.terminal, true);
+  }
+
+  /** Admits no new connections any more. Starts no process. */
+  async closeGate(): Promise<void> {
+    this.#openUntil = 0;
+    await setGate(this.compartment, this.#contents.terminal, false);
+  }
+
+  get #isOpen(): boolean {
+    return performance.now() < this.#openUntil;
   }
 
   /**
@@ -96,4 +115,8 @@ function without(terminal: Terminal, other: Terminal): Terminal {
     ipv4: terminal.ipv4.filter((address) => !other.ipv4.includes(address)),
     ipv6: terminal.ipv6.filter((address) => !other.ipv6.includes(address)),
   };
+}
+
+function isSameJson(a: unknown, b: unknown): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }

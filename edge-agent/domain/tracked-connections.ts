@@ -76,6 +76,11 @@ export class TrackedConnections {
     this.parts.changes.append(result.changes);
   }
 
+  /** What the kernel is believed to hold. */
+  known(): Iterable<Connection> {
+    return this.#mirror.known();
+  }
+
   /** Every connection that the kernel knows. */
   dump(): Promise<readonly Connection[]> {
     return this.#table.dump();

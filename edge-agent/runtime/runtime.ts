@@ -3,7 +3,6 @@
  */
 import type { ChildProcessByStdio } from 'node:child_process';
 import type { Readable } from 'node:stream';
-import type { InstanceId } from '../../shared/domain/domain.js';
 import type { CommandOptions, CommandResult } from '../../shared/runtime/command.js';
 
 /** A program that runs until it is killed, its output read as it comes. */
@@ -27,8 +26,8 @@ export interface Compartment {
 export interface InstanceRuntime {
   /** Fails with `not-ready` and what to do when no compartment could be made now. */
   check(): Promise<void>;
-  /** A new compartment. Whatever goes wrong is undone before the call fails. */
-  create(id: InstanceId): Promise<Compartment>;
+  /** A new compartment, with nothing of any terminal in it. Whatever goes wrong is undone before the call fails. */
+  create(): Promise<Compartment>;
   /** Removes what an earlier life of this agent left. */
   removeLeftovers(): Promise<void>;
 }

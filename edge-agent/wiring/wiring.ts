@@ -7,8 +7,14 @@ import type { Compartment } from '../runtime/runtime.js';
 /** The two ends of one instance. */
 export interface Wires {
   readonly ends: Ends;
+  /** Settles when an end has vanished by itself; never when both were closed. */
+  readonly lost: Promise<void>;
   /** Moves the inner sides into the compartment, by the names of inner.ts. Nothing passes between them yet. Fails with `refused`. */
   enter(compartment: Compartment): Promise<void>;
+  /** Makes sure that the switch still has both ends. Fails with `not-ready` when it is not the one that they were made for. */
+  confirm(): Promise<void>;
+  /** The switch lets go of both ends: from then on nothing gets in or out. May be repeated. */
+  detach(): Promise<void>;
   /** Removes both ends from the switch and from the machine. May be called twice, and again when it failed. */
   close(): Promise<void>;
 }

@@ -3,6 +3,7 @@
  * Calls for one terminal run one after another, also those of an earlier link that are still under way.
  */
 import { type Domain, DomainError } from '../domain/domain.js';
+import type { Clock } from '../runtime/clock.js';
 import type { Log } from '../runtime/log.js';
 import { messageOf } from '../runtime/message-of.js';
 import { ChannelError } from './errors.js';
@@ -16,6 +17,7 @@ export interface AgentRequestsOptions {
   readonly link: Link<AgentMessage, ControllerMessage>;
   readonly queue: KeyedQueue;
   readonly limits: Limits;
+  readonly clock: Clock;
   readonly log: Log;
 }
 
@@ -81,8 +83,12 @@ export class AgentRequests {
     }
     this.#inFlight++;
     try {
-      const work = async (): Promise<Reply | undefined> =>
-        this.#closed ? undefined : perform(domain, request);
+      const { sentAfter } = this.#options.link;
+      const work = async (): Promise<Reply | undefined> => {
+        if (this.#closed) return undefined;
+        if (request.type === 'activate') this.#mustBeFresh(sentAfter);
+        return perform(domain, request);
+      };
       const terminal = terminalOf(request);
       const reply = await (terminal === undefined ? work() : queue.run(terminal, work));
       if (reply && !this.#closed) this.#options.link.send(reply);
@@ -91,6 +97,21 @@ export class AgentRequests {
     } finally {
       this.#inFlight--;
     }
+  }
+
+  /**
+   * A lease begins when it is asked for: a request that was under way while this process or the link stood still might let an instance admit that
+   * has been replaced since.
+   */
+  #mustBeFresh(sentAfter: number): void {
+    const { clock, limits } = this.#options;
+    const mostMs = limits.heartbeatMs * limits.heartbeatMisses;
+    const age = clock.monotonic() - sentAfter;
+    if (age <= mostMs) return;
+    throw new DomainError(
+      'not-ready',
+      `an activation may have been under way for ${Math.round(age)} ms, more than ${mostMs}: ask again`,
+    );
   }
 
   async #follow({ id, instance, fromSequence }: Follow): Promise<void> {

@@ -16,6 +16,9 @@ const MAX_REASON_BYTES = 123;
 /** What a peer may send after the end, in bytes: it has been told to stop, and what was under way may still come. */
 const MAX_LAST_BYTES = 65_536;
 
+/** Of a peer that answers no ping but lives all the same, as other bytes come. */
+const MAX_UNANSWERED = 64;
+
 type Heartbeat = { readonly type: 'ping' | 'pong'; readonly id: number };
 type Common = Heartbeat | { readonly type: string };
 
@@ -47,6 +50,9 @@ export class Link<Out extends Common, In extends Common> {
   #heardBytes = 0;
   #missed = 0;
   #pings = 0;
+  /** When pings were sent that have no answer yet, by their ids, the oldest first. */
+  readonly #unanswered = new Map<number, number>();
+  #sentAfter: number;
   #heartbeat: Timer | undefined;
   #onLife = new Set<() => void>();
 
@@ -55,6 +61,7 @@ export class Link<Out extends Common, In extends Common> {
     const { socket, stream } = options;
     this.#allowance = options.firstBytes;
     this.#takenBytes = stream.bytesRead;
+    this.#sentAfter = options.clock.monotonic();
     stream.on('data', ({ length }: Uint8Array) => this.#count(length));
     this.#finished = new Promise((resolve) => socket.once('close', () => resolve()));
     socket.on('message', (data, isBinary) => this.#receive(data, isBinary));
@@ -86,6 +93,14 @@ export class Link<Out extends Common, In extends Common> {
 
   get remoteAddress(): string {
     return this.#options.stream.remoteAddress ?? 'unknown';
+  }
+
+  /**
+   * Monotonic ms of this machine: what has just been received was sent later than this, wherever it was under way since. Messages come in
+   * order, so whatever comes after the answer to a ping was sent after that ping.
+   */
+  get sentAfter(): number {
+    return this.#sentAfter;
   }
 
   /** Settles when the socket itself is gone. */
@@ -206,6 +221,7 @@ export class Link<Out extends Common, In extends Common> {
       const message = this.#options.codec.decode(data);
       if (isHeartbeat(message)) {
         if (message.type === 'ping') this.send({ type: 'pong', id: message.id });
+        else this.#answered(message.id);
         return;
       }
       this.#options.message(message, data.length);
@@ -225,7 +241,20 @@ export class Link<Out extends Common, In extends Common> {
 
   #ping(): void {
     this.#pings = (this.#pings + 1) % 2 ** 32;
+    this.#unanswered.set(this.#pings, this.#options.clock.monotonic());
+    const [oldest] = this.#unanswered.keys();
+    if (this.#unanswered.size > MAX_UNANSWERED && oldest !== undefined) this.#unanswered.delete(oldest);
     this.send({ type: 'ping', id: this.#pings });
+  }
+
+  #answered(id: number): void {
+    const at = this.#unanswered.get(id);
+    if (at === undefined) return;
+    this.#sentAfter = at;
+    for (const [earlier] of this.#unanswered) {
+      this.#unanswered.delete(earlier);
+      if (earlier === id) return;
+    }
   }
 
   /** Counts intervals, not time: a process that was stopped for a while must not take its peer for dead when it goes on. */

@@ -198,7 +198,14 @@ class AgentClient implements ServedDomain {
           requests.receive(message);
         } else if (message.type === 'hello-ack') {
           helloTimer.close();
-          requests = new AgentRequests({ domain, link, queue: this.#queue, limits: this.#limits, log });
+          requests = new AgentRequests({
+            domain,
+            link,
+            queue: this.#queue,
+            limits: this.#limits,
+            clock: this.#clock,
+            log,
+          });
           this.#attempt = 0;
           this.#connected = true;
           const { url: controller } = this.#options;

@@ -20,7 +20,7 @@ import { arrivals, BRIDGE, alice as labAlice, SERVER, startEdgeLab, TERMINAL } f
 import { alice, examplePolicy } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/index.js';
 
-t.setTimeout(90_000);
+t.setTimeout(120_000);
 
 const PORT = 80;
 const LONG_LEASE_MS = 60_000;
@@ -47,10 +47,16 @@ const folder = await mkdtemp(join(tmpdir(), 'paguro-agent-'));
 const temporary = join(folder, 'tmp');
 await mkdir(temporary);
 const config = join(folder, 'agent.yaml');
-await writeFile(
-  config,
-  `name: edge-9\nbridge: ${BRIDGE}\ncontroller: ws://127.0.0.1:${port}\ndocker: { socket: ${lab.dockerSocket} }\n`,
-);
+const configOf = (name: string, bridge: string): string =>
+  [
+    `name: ${name}`,
+    `bridge: ${bridge}`,
+    `controller: ws://127.0.0.1:${port}`,
+    `docker: { socket: ${lab.dockerSocket} }`,
+    // What is counted here is what instances have.
+    'spares: 0\n',
+  ].join('\n');
+await writeFile(config, configOf('edge-9', BRIDGE));
 t.teardown(async () => {
   remote.close();
   await server.close();
@@ -234,6 +240,90 @@ await t.test(
     t.same(await machine(), before, 'the machine is as it was before the first of them');
   },
 );
+
+await t.test('stopped and continued, it does nothing that it was told before', async (t) => {
+  const agent = await startAgent();
+  const { id, talks } = await live(t, 5, SHORT_LEASE_MS);
+  t.ok(await admits(), 'control: it admits');
+  agent.kill('SIGSTOP');
+  // It finds this renewal when it goes on, and by then nobody counts with it.
+  const renewal = remote.activate(id, LONG_LEASE_MS).catch((error: unknown) => error);
+  await waitFor('the kernel to end the lease', async () => !(await admits()), { timeoutMs: KERNEL_GATE_MS });
+  t.ok(await talks(), 'what is known goes on');
+  t.match(await renewal, { code: 'unreachable' }, 'the controller has given it up');
+  t.notOk(connected);
+  agent.kill('SIGCONT');
+  await waitFor('the agent to connect', () => connected);
+  t.notOk(await admits(), 'the gate stays shut');
+  t.ok(await talks(), 'what is known still goes on');
+  await remote.activate(id, SHORT_LEASE_MS);
+  t.ok(await admits(), 'control: what it is told now it does');
+  await remote.prepare(snapshot, epoch(6));
+  await t.rejects(remote.activate(id, SHORT_LEASE_MS), { code: 'stale-epoch' }, 'but not for what is over');
+  t.equal(await stop(agent, 'SIGTERM'), 0);
+  t.equal(await remains(), 0);
+});
+
+await t.test('two on one machine leave each other alone', async (t) => {
+  const settings = ['datapath_type=netdev', 'other-config:datapath-id=0000000000000005'];
+  await run('ovs-vsctl', ['add-br', 's5', '--', 'set', 'bridge', 's5', ...settings]);
+  let isOtherThere = false;
+  const other = new RemoteDomain({
+    name: 'edge-8',
+    server,
+    onConnection: (is) => {
+      isOtherThere = is;
+    },
+  });
+  t.teardown(() => other.close());
+  const otherConfig = join(folder, 'other.yaml');
+  await writeFile(otherConfig, configOf('edge-8', 's5'));
+  const startOther = async (): Promise<ChildProcess> => {
+    const child = spawn(process.execPath, [MAIN, '--config', otherConfig], {
+      stdio: ['ignore', 'inherit', 'ignore'],
+    });
+    await waitFor('the other agent to connect', () => isOtherThere);
+    return child;
+  };
+  const end = async (child: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
+    const exit = once(child, 'exit');
+    child.kill(signal);
+    await exit;
+    await waitFor('its link to end', () => !isOtherThere);
+  };
+
+  const agent = await startAgent();
+  const first = await startOther();
+  const { id, talks } = await live(t, 7, LONG_LEASE_MS);
+  const ends = await other.prepare(snapshot, epoch(1));
+  if (ends.kind !== 'ports') throw new Error('an edge domain has ports');
+  t.equal(ends.dpid, '0000000000000005', 'each has a bridge of its own');
+  t.equal((await docker.listContainers()).length, 2);
+  // Two names may have the same digits: the ends of a third agent's firewall, and what nobody has put a name to.
+  const third = `${ends.terminalSide.slice(0, 6)}t99`;
+  const nobodys = `${ends.terminalSide.slice(0, 6)}n99`;
+  await run('ip', ['link', 'add', third, 'type', 'veth']);
+  await run('ip', ['link', 'set', third, 'alias', 'paguro-agent/edge-7']);
+  await run('ip', ['link', 'add', nobodys, 'type', 'veth']);
+
+  await end(first, 'SIGKILL');
+  const second = await startOther();
+  t.equal((await docker.listContainers()).length, 1, 'the next life of the one removes its own');
+  const names = (await machine()).links ?? [];
+  const has = (name: string): boolean => names.some((link) => link.trim().startsWith(`${name}@`));
+  t.notOk(has(ends.terminalSide) || has(nobodys), 'its links, too');
+  t.ok(has(third), 'and no other agent’s');
+  t.match(await remote.health(), { ok: true, instances: [{ ...id, role: 'active' }] });
+  t.ok(await talks(), 'the other’s connections live');
+  t.ok(await admits(), 'and new ones are admitted');
+  await other.prepare(snapshot, epoch(1));
+  await end(second, 'SIGTERM');
+  t.ok(await talks(), 'also when the one ends in peace');
+  t.equal(await remains(), 3);
+  await run('ip', ['link', 'delete', third]);
+  t.equal(await stop(agent, 'SIGTERM'), 0);
+  t.equal(await remains(), 0);
+});
 
 await t.test('a wrong configuration is told', async (t) => {
   await writeFile(config, 'name: edge-9\nbridge: s2\ncontroler: ws://127.0.0.1:1\n');

@@ -89,7 +89,7 @@ await t.test('a full disk: instances go on, new ones fail until there is room', 
   const next = await bench.active();
   t.equal((await bench.open('ipv6', 'tcp')).error, undefined, 'well again');
   await domain.retire(next.id);
-  t.same(await bench.remains(), NOTHING);
+  t.same(await bench.untilNothingRemains(), NOTHING);
   t.ok(id.epoch < next.id.epoch);
 });
 
@@ -218,7 +218,7 @@ await t.test('a container that is killed in the middle of traffic lets nothing t
     await bench.inbound([]);
     t.equal(await lab.terminal.seen(macs.payload), 0, `${what}: nothing arrived`);
     await domain.retire(next.id);
-    t.same(await bench.remains(), NOTHING);
+    t.same(await bench.untilNothingRemains(), NOTHING);
   }
   await lab.direct();
   await lab.server.ask('forge', {

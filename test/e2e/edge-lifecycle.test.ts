@@ -120,7 +120,7 @@ await t.test('Docker goes away and comes back', async (t) => {
 
   proxy = await proxyTo(lab.dockerSocket, socketPath);
   await other.retire(id);
-  t.same(await bench.remains(), NOTHING, 'the call that failed, repeated');
+  t.same(await bench.untilNothingRemains(), NOTHING, 'the call that failed, repeated');
   await early.prepare(bench.snapshot(), epoch(1));
   t.match(await early.health(), { ok: true });
   await early.close();
@@ -138,7 +138,7 @@ await t.test('what the agent could not remove when it started goes before its fi
   await later.prepare(bench.snapshot(), epoch(1));
   t.match(await bench.remains(), { containers: 1 }, 'the new one');
   await later.close();
-  t.same(await bench.remains(), NOTHING);
+  t.same(await bench.untilNothingRemains(), NOTHING);
   await earlier.close();
   await proxy.close();
 });
@@ -184,13 +184,13 @@ await t.test('lost events are found again by comparing', async (t) => {
 await t.test(
   'nothing is left: after retirement, after a failure, after another life of the agent',
   async (t) => {
-    t.same(await bench.remains(), NOTHING, 'every instance so far was retired');
+    t.same(await bench.untilNothingRemains(), NOTHING, 'every instance so far was retired');
     const { id } = await bench.standby();
     const there = await bench.remains();
     t.match(there, { containers: 1 }, 'control: an instance is seen');
     t.equal(there.ports.length + there.links.length, 4, 'control: its ends are seen');
     await domain.retire(id);
-    t.same(await bench.remains(), NOTHING);
+    t.same(await bench.untilNothingRemains(), NOTHING);
 
     const broken = { local: { address: '10.9.9.9', port: 1 }, remote: { address: '10.9.9.8', port: 1 } };
     const refused = {
@@ -210,7 +210,7 @@ await t.test(
       }),
       { code: 'invalid' },
     );
-    t.same(await bench.remains(), NOTHING);
+    t.same(await bench.untilNothingRemains(), NOTHING);
 
     const withoutImage = await lab.startDomain('edge-2', {
       runtime: lab.runtime('edge-2', { cacheDirectory: '/nonexistent', image: 'paguro/firewall:none' }),
@@ -227,7 +227,7 @@ await t.test(
       code: 'not-ready',
       message: /Docker does not answer/,
     });
-    t.same(await bench.remains(), NOTHING, 'failures are undone');
+    t.same(await bench.untilNothingRemains(), NOTHING, 'failures are undone');
 
     const earlier = await lab.startDomain('edge-2');
     await earlier.prepare(bench.snapshot(), epoch(1));
@@ -236,7 +236,7 @@ await t.test(
     const later = await lab.startDomain('edge-2');
     t.match(await bench.remains(), { containers: 1 }, 'only its own');
     await domain.retire(other.id);
-    t.same(await bench.remains(), NOTHING);
+    t.same(await bench.untilNothingRemains(), NOTHING);
     await later.close();
     await earlier.close();
   },
@@ -250,7 +250,7 @@ await t.test('a container that ends by itself is noticed', async (t) => {
   await t.rejects(domain.export(id), { code: 'no-instance', message: /retire it/ });
   await domain.retire(id);
   t.match(await domain.health(), { ok: true });
-  t.same(await bench.remains(), NOTHING);
+  t.same(await bench.untilNothingRemains(), NOTHING);
 });
 
 await t.test('rules that iptables refuses', async (t) => {
@@ -261,7 +261,7 @@ await t.test('rules that iptables refuses', async (t) => {
   const error = await refusing.prepare(bench.snapshot(), epoch(1)).catch((error: unknown) => error);
   t.ok(error instanceof DomainError && error.code === 'refused', 'the call fails');
   t.match(error, { message: /iptables-nft-restore refused .*no-such-chain/ }, 'with iptables’ own words');
-  t.same(await bench.remains(), NOTHING);
+  t.same(await bench.untilNothingRemains(), NOTHING);
   await refusing.close();
 });
 

@@ -90,7 +90,7 @@ await t.test('a state that does not prove itself is refused whole', async (t) =>
   };
   for (const [what, change] of Object.entries(bad)) {
     await t.rejects(bench.standby(change), { code: 'invalid' }, what);
-    t.same(await bench.remains(), NOTHING, 'and nothing is made');
+    t.same(await bench.untilNothingRemains(), NOTHING, 'and nothing is made');
   }
   t.ok(MAX_CONNECTIONS < 1_000_000);
   const { id } = await bench.standby({ connections: [good] });

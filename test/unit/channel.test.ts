@@ -39,6 +39,7 @@ import {
   Relay,
   rawAgent,
   rawController,
+  type Said,
   UPGRADE,
 } from '../fixtures/channel-peers.js';
 import { anyConnection, ipv6Address, realisticTable } from '../fixtures/connection-tables.js';
@@ -596,6 +597,44 @@ t.test('a silent peer is taken for dead', async (t) => {
     t.ok(remote.connected && agent.connected);
     t.equal(ends, 0);
   });
+});
+
+t.test('an activation that may have been under way for long is refused', async (t) => {
+  const domain = new ReferenceDomain('edge-1');
+  await domain.prepare(snapshot(), id.epoch);
+  const raw = await rawController((peer) => {
+    peer.say({ type: 'hello-ack', protocol: PROTOCOL_VERSION });
+    // It lives, and answers no ping: nobody can say when it sent what comes from it.
+    peer.socket.on('message', () => {
+      if (peer.received.at(-1)?.type === 'ping') peer.say({ type: 'ping', id: 0 });
+    });
+  });
+  const limits = { ...QUICK, heartbeatMs: 150, heartbeatMisses: 4 };
+  const agent = serveDomain({ url: `ws://127.0.0.1:${raw.port}`, domain, log, limits });
+  t.teardown(async () => {
+    await agent.close();
+    await raw.close();
+  });
+  const pings = (): Said[] => raw.peers[0]?.received.filter(({ type }) => type === 'ping') ?? [];
+  await waitFor('more pings than a silent peer gets', () => pings().length > limits.heartbeatMisses + 1);
+  const [peer] = raw.peers;
+  const activate = {
+    type: 'activate',
+    instance: { terminal: id.terminal, epoch: id.epoch },
+    leaseMs: 60_000,
+  };
+  const role = async (): Promise<string | undefined> => (await domain.health()).instances[0]?.role;
+  peer?.say({ ...activate, id: 1 });
+  await waitFor('the answer', () => peer?.heard('error'));
+  t.match(peer?.heard('error'), { id: 1, code: 'not-ready', message: /under way.*ask again/ });
+  t.equal(await role(), 'standby', 'it admits nothing');
+  // Whatever follows the answer to a ping is younger than that ping.
+  peer?.say({ type: 'pong', id: pings().at(-1)?.id });
+  peer?.say({ ...activate, id: 2 });
+  await waitFor('the answer', () => peer?.heard('ack'));
+  t.match(peer?.heard('ack'), { id: 2 });
+  t.equal(await role(), 'active', 'control');
+  t.equal(raw.peers.length, 1, 'all over one link');
 });
 
 t.test('one name, one agent', async (t) => {

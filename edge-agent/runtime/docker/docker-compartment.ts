@@ -3,18 +3,18 @@
  */
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { access, rm, writeFile } from 'node:fs/promises';
+import { access, readFile, rm, writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import { DomainError } from '../../../shared/domain/domain.js';
 import { MORE_DESCRIPTORS, run } from '../../../shared/runtime/command.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
 import type { Compartment } from '../runtime.js';
-import { isNotFound } from './image.js';
 
 /** The only place where something can be written: what programs can't take from standard input. */
 export const FILES = '/run';
-const WAIT_AGAIN_MS = 1000;
+/** How soon the end of a container is noticed when Docker, which tells of it at once, is not there. */
+const LOOK_MS = 200;
 
 export class DockerCompartment implements Compartment {
   readonly ended: Promise<void>;
@@ -28,17 +28,20 @@ export class DockerCompartment implements Compartment {
     this.ended = this.#untilEnded(waiting);
   }
 
-  /** Docker keeps the request open until the container has ended. When Docker itself goes away, containers may live on. */
+  /**
+   * Docker keeps the request open until the container has ended. When Docker itself goes away the answer may never come, and the container
+   * may live on: so its first process is looked at, too.
+   */
   async #untilEnded(waiting: Docker.Container): Promise<void> {
-    while (this.#closing === undefined) {
-      try {
-        await waiting.wait();
-        return;
-      } catch (error) {
-        if (isNotFound(error) || !(await exists(`/proc/${this.pid}`))) return;
-        await delay(WAIT_AGAIN_MS, undefined, { ref: false });
-      }
-    }
+    const over = new AbortController();
+    void waiting.wait().then(
+      () => over.abort(),
+      () => {},
+    );
+    const born = await birthOf(this.pid);
+    const lives = async (): Promise<boolean> => born !== undefined && (await birthOf(this.pid)) === born;
+    while (!over.signal.aborted && this.#closing === undefined && (await lives()))
+      await delay(LOOK_MS, undefined, { ref: false, signal: over.signal }).catch(() => {});
   }
 
   /** nsenter takes 3 ms where `docker exec` takes 50. */
@@ -91,4 +94,12 @@ export function exists(path: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** When a living process was started, in the kernel's own count: another process of the same number has another. Undefined when there is none (proc(5)). */
+async function birthOf(pid: number): Promise<string | undefined> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  // The name, in parentheses, may have anything in it.
+  const [state, ...fields] = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return state === undefined || /^[ZX]?$/.test(state) ? undefined : fields[18];
 }

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import Docker from 'dockerode';
-import { DomainError, type InstanceId } from '../../../shared/domain/domain.js';
+import { DomainError } from '../../../shared/domain/domain.js';
 import { DEFAULT_IDLE_TIMES } from '../../../shared/firewall/timeouts.js';
 import { CommandError, MORE_DESCRIPTORS, run } from '../../../shared/runtime/command.js';
 import type { Log } from '../../../shared/runtime/log.js';
@@ -23,14 +23,13 @@ export interface DockerRuntimeOptions {
   readonly log: Log;
 }
 
-const LABEL = {
-  agent: 'paguro.agent',
-  terminal: 'paguro.terminal',
-  epoch: 'paguro.epoch',
-  request: 'paguro.request',
-} as const;
-const MEMORY_BYTES = 64 * 2 ** 20;
-const PROCESSES = 64;
+const LABEL = { agent: 'paguro.agent', request: 'paguro.request' } as const;
+/** Of the first process alone, which sleeps: programs that enter from outside count as the agent's. */
+const MEMORY_BYTES = 32 * 2 ** 20;
+/** Docker's own start of a container takes some threads. */
+const PROCESSES = 16;
+/** The first process holds the namespaces and does nothing: it needs no rights. */
+const NOBODY = '65534:65534';
 const FILES_BYTES = 32 * 2 ** 20;
 const DOCKER_TIMEOUT_MS = 20_000;
 /** A request that Docker had when it hung is carried out this soon after it answers again, or never. */
@@ -87,17 +86,17 @@ export class DockerRuntime implements InstanceRuntime {
     this.#image = await this.#asking(() => this.#provideImage());
   }
 
-  async create(id: InstanceId): Promise<Compartment> {
+  async create(): Promise<Compartment> {
     const image = this.#image ?? (await this.#asking(() => this.#provideImage()));
     let container: Docker.Container;
     try {
-      container = await this.#createContainer(id, image);
+      container = await this.#createContainer(image);
     } catch (error) {
       // The image may have been removed since, or be another by now: look once more, and say what is wrong with it.
       if (!isNotFound(error)) throw this.#explain(error);
       this.#image = await this.#asking(() => this.#provideImage());
       const found = this.#image;
-      container = await this.#asking(() => this.#createContainer(id, found));
+      container = await this.#asking(() => this.#createContainer(found));
     }
     this.#image = image;
     try {
@@ -139,10 +138,10 @@ export class DockerRuntime implements InstanceRuntime {
   }
 
   /** A request that is given up may still be carried out when Docker comes to its senses: what comes of it then is removed. */
-  async #createContainer(id: InstanceId, image: string): Promise<Docker.Container> {
+  async #createContainer(image: string): Promise<Docker.Container> {
     const request = randomUUID();
     try {
-      return await this.#requestContainer(id, image, request);
+      return await this.#requestContainer(image, request);
     } catch (error) {
       if (statusOf(error) === undefined) {
         let answersSince: number | undefined;
@@ -160,23 +159,18 @@ export class DockerRuntime implements InstanceRuntime {
     }
   }
 
-  #requestContainer(id: InstanceId, image: string, request: string): Promise<Docker.Container> {
+  #requestContainer(image: string, request: string): Promise<Docker.Container> {
     return this.#docker.createContainer({
       Image: image,
       Cmd: ['/usr/bin/sleep', 'infinity'],
-      Labels: {
-        [LABEL.agent]: this.options.agent,
-        [LABEL.terminal]: id.terminal,
-        [LABEL.epoch]: `${id.epoch}`,
-        [LABEL.request]: request,
-      },
+      User: NOBODY,
+      Labels: { [LABEL.agent]: this.options.agent, [LABEL.request]: request },
       HostConfig: {
         NetworkMode: 'none',
         Sysctls: { ...SYSCTLS },
         ReadonlyRootfs: true,
         Tmpfs: { [FILES]: `rw,noexec,nosuid,nodev,mode=700,size=${FILES_BYTES}` },
         CapDrop: ['ALL'],
-        CapAdd: ['NET_ADMIN'],
         SecurityOpt: ['no-new-privileges'],
         Memory: MEMORY_BYTES,
         PidsLimit: PROCESSES,

@@ -11,6 +11,8 @@ import type { Compartment } from '../../runtime/runtime.js';
 import { Unfinished } from '../../unfinished.js';
 import { INNER, MTU } from '../inner.js';
 import type { Wires, Wiring } from '../wiring.js';
+import { LinkWatch } from './link-watch.js';
+import { removeLinks, vethLinks } from './links.js';
 
 export interface VethWiringOptions {
   /** The agent's name: its ports are known by it. */
@@ -27,17 +29,22 @@ const OVS_TIMEOUT_SECONDS = 10;
 const DATAPATH_ID = /^[0-9a-f]{16}$/;
 
 const rowsSchema = z.object({ data: z.array(z.array(z.unknown())) });
-const linksSchema = z.array(z.object({ ifname: z.string() }));
 
 export class VethWiring implements Wiring {
   readonly #prefix: string;
   readonly #unfinished: Unfinished;
+  readonly #watch: LinkWatch;
   #dpid: Dpid | undefined;
   #next = 1;
 
   constructor(private readonly options: VethWiringOptions) {
     this.#unfinished = new Unfinished(options.log);
+    this.#watch = new LinkWatch(options.log);
     this.#prefix = namePrefix(options.agent);
+  }
+
+  get #alias(): string {
+    return `paguro-agent/${this.options.agent}`;
   }
 
   async check(): Promise<Dpid> {
@@ -59,10 +66,10 @@ export class VethWiring implements Wiring {
     const datapath = this.#dpid ?? (await this.check());
     const number = this.#next++;
     const names = { terminalSide: `${this.#prefix}t${number}`, networkSide: `${this.#prefix}n${number}` };
-    const wires = new VethWires(this, datapath, names);
+    const wires = new VethWires(this, datapath, names, this.#watch);
     try {
-      await run('ip', ['-batch', '-'], { input: wires.outerLinks() });
-      await this.addPorts([names.terminalSide, names.networkSide]);
+      await run('ip', ['-batch', '-'], { input: wires.outerLinks(this.#alias) });
+      await Promise.all([wires.watch(), this.addPorts(wires.names)]);
       return wires;
     } catch (error) {
       await this.#unfinished.undo('the ends of an instance', () => wires.close());
@@ -82,10 +89,7 @@ export class VethWiring implements Wiring {
       .parse(JSON.parse(rows))
       .data.flatMap(([name]) => (typeof name === 'string' ? [name] : []));
     if (ports.length > 0) await this.removePorts(ports);
-    const { stdout } = await run('ip', ['-json', 'link', 'show', 'type', 'veth']);
-    const links = linksSchema
-      .parse(JSON.parse(stdout.trim() || '[]'))
-      .filter(({ ifname }) => this.#isOurs(ifname));
+    const links = (await vethLinks()).filter(({ ifname, ifalias }) => this.#isOurs(ifname, ifalias));
     await removeLinks(links.map(({ ifname }) => ifname));
     if (ports.length + links.length > 0) {
       this.options.log.info({ ports: ports.length, links: links.length }, 'removed ends of an earlier run');
@@ -108,8 +112,13 @@ export class VethWiring implements Wiring {
     );
   }
 
-  #isOurs(name: string): boolean {
-    return name.startsWith(this.#prefix) && /^[tn]\d+$/.test(name.slice(this.#prefix.length));
+  /** Another agent's name may have the same digits; one that was killed may not have come to the alias. */
+  #isOurs(name: string, alias: string = this.#alias): boolean {
+    return (
+      name.startsWith(this.#prefix) &&
+      /^[tn]\d+$/.test(name.slice(this.#prefix.length)) &&
+      alias === this.#alias
+    );
   }
 
   async #ovs(args: readonly string[]): Promise<string> {
@@ -139,35 +148,58 @@ export class VethWiring implements Wiring {
 
 class VethWires implements Wires {
   readonly ends: Wires['ends'];
+  readonly names: readonly [terminalSide: string, networkSide: string];
+  readonly lost: Promise<void>;
+  #lose = (): void => {};
   #closing: Promise<void> | undefined;
 
   constructor(
     private readonly wiring: VethWiring,
-    datapath: Dpid,
-    private readonly outer: { readonly terminalSide: string; readonly networkSide: string },
+    private readonly datapath: Dpid,
+    { terminalSide, networkSide }: { readonly terminalSide: string; readonly networkSide: string },
+    private readonly links: LinkWatch,
   ) {
-    this.ends = { kind: 'ports', dpid: datapath, ...outer };
+    this.ends = { kind: 'ports', dpid: datapath, terminalSide, networkSide };
+    this.names = [terminalSide, networkSide];
+    this.lost = new Promise((resolve) => {
+      this.#lose = resolve;
+    });
   }
 
   /** Both pairs; the inner sides wait under names of their own for the compartment to be there. */
-  outerLinks(): string {
-    return [this.outer.terminalSide, this.outer.networkSide]
+  outerLinks(alias: string): string {
+    return this.names
       .flatMap((name) => [
         `link add ${name} mtu ${MTU} type veth peer name ${waiting(name)} mtu ${MTU}`,
-        `link set ${name} addrgenmode none`,
+        `link set ${name} alias ${alias} addrgenmode none`,
         `link set ${name} up`,
       ])
       .join('\n');
   }
 
+  async watch(): Promise<void> {
+    await Promise.all(this.names.map((name) => this.links.watch(name, this.#lose)));
+  }
+
   async enter({ pid }: Compartment): Promise<void> {
-    const { terminalSide, networkSide } = this.outer;
-    const move = (outer: string, name: string): string =>
-      `link set ${waiting(outer)} netns ${pid} name ${name}\n`;
-    const input = move(terminalSide, INNER.terminalSide) + move(networkSide, INNER.networkSide);
+    const inner = [INNER.terminalSide, INNER.networkSide];
+    const input = this.names
+      .map((name, side) => `link set ${waiting(name)} netns ${pid} name ${inner[side]}\n`)
+      .join('');
     await run('ip', ['-batch', '-'], { input }).catch((error: unknown) => {
       throw explain(error);
     });
+  }
+
+  async confirm(): Promise<void> {
+    const [now] = await Promise.all([this.wiring.check(), this.wiring.addPorts(this.names)]);
+    if (now !== this.datapath)
+      throw new DomainError('not-ready', `the bridge is another one now: ${now}, not ${this.datapath}`);
+  }
+
+  async detach(): Promise<void> {
+    this.#forget();
+    await this.wiring.removePorts(this.names);
   }
 
   close(): Promise<void> {
@@ -179,22 +211,20 @@ class VethWires implements Wires {
   }
 
   async #remove(): Promise<void> {
-    const names = [this.outer.terminalSide, this.outer.networkSide];
+    this.#forget();
     // The switch lets go of its ports first: it would complain of devices that vanish.
-    const ports = await this.wiring.removePorts(names).then(
+    const ports = await this.wiring.removePorts(this.names).then(
       () => undefined,
       (error: unknown) => ({ error }),
     );
-    await removeLinks(names);
+    await removeLinks(this.names).catch((error: unknown) => {
+      throw explain(error);
+    });
     if (ports) throw ports.error;
   }
-}
 
-async function removeLinks(names: readonly string[]): Promise<void> {
-  for (const name of names) {
-    await run('ip', ['link', 'delete', name]).catch((error: unknown) => {
-      if (!(error instanceof CommandError && /Cannot find device/.test(error.stderr))) throw explain(error);
-    });
+  #forget(): void {
+    for (const name of this.names) this.links.forget(name);
   }
 }
 
