@@ -11,6 +11,7 @@ import { InstanceNumbers, MAX_INSTANCE_NUMBER } from '../../controller-app/core/
 import type { Plugin, PluginHost, Rule } from '../../controller-app/core/plugin.js';
 import { toFlow } from '../../controller-app/core/rule-set.js';
 import { SwitchRules } from '../../controller-app/core/switch-rules.js';
+import { LearningSwitch } from '../../controller-app/forwarding/learning-switch.js';
 import {
   type Flow,
   type FlowMod,
@@ -209,6 +210,46 @@ t.test('a reconciliation sends the difference and leaves alone what is right', a
   t.same(await rules.connect(again), { stated: 5, unchanged: 5, added: 0, changed: 0, removed: 0 });
   t.equal(store.bundles.length, length, 'and then there is nothing to send');
 });
+
+t.test(
+  'what an earlier controller left is offered once: what is stated in answer stays, the rest goes',
+  async (t) => {
+    const store = new RuleStore();
+    for (const port of [1, 2, 3]) store.put(flow(port));
+    const untouched = store.flows.get(flowKey(flow(2)));
+    const rules = new SwitchRules();
+    await rules.change('p', groups({ a: [flow(1)] }));
+    const offered: (readonly Flow[])[] = [];
+    const offer = (flows: readonly Flow[]): void => {
+      offered.push(flows);
+      void rules.change('p', groups({ b: [flow(2), flow(4)] }));
+    };
+    const first = store.connect();
+    const connected = rules.connect(first, offer);
+    const late = rules.change('p', groups({ c: [flow(5)] }));
+    t.same(await connected, { stated: 3, unchanged: 2, added: 1, changed: 0, removed: 1 });
+    t.same(
+      offered.map((flows) => flows.map(({ match }) => match.in_port)),
+      [[2, 3]],
+      'nothing that somebody states',
+    );
+    t.equal(store.flows.get(flowKey(flow(2))), untouched, 'the very rule that was there');
+    await late;
+    t.same(store.bundles.map(sent), [
+      [
+        ['delete_strict', 3],
+        ['add', 4],
+      ],
+      [['add', 5]],
+    ]);
+    // Once it has been brought to what is stated, what is a stranger's is known to be that.
+    rules.disconnect(first, new Error('gone'));
+    await rules.change('p', groups({ b: [] }));
+    await rules.connect(store.connect(), offer);
+    t.equal(offered.length, 1);
+    t.same([...store.flows.values()].map(({ match }) => match.in_port).sort(), [1, 5]);
+  },
+);
 
 t.test('what was stated before the switch came is in its first bundle; what comes later waits', async (t) => {
   const rules = new SwitchRules();
@@ -658,6 +699,65 @@ t.test('50 switches at once get their rules; when they all come back at once, no
   }
   t.same(failed, []);
   for (const store of stores) t.equal(store.bundles.length, 1, 'one bundle, the first time');
+});
+
+t.test('a plugin is shown what an earlier one of its name left in its tables, and no other', async (t) => {
+  const shown: Rule[] = [];
+  const { core, host, join } = await coreOf(t, {
+    found: (sw, rules) => {
+      shown.push(...rules);
+      void host.setRules(sw.dpid, 'again', rules);
+      throw new Error('and it may fail after that');
+    },
+  });
+  const store = new RuleStore();
+  const mine = toFlow(rule(1, 7), 1, 0);
+  store.put(mine);
+  store.put({ ...toFlow(rule(2), 1, 0), table: 3 });
+  store.put(toFlow(rule(3), 2, 0));
+  const foreign = { ...toFlow(rule(4), 1, 0), cookie: 99n };
+  store.put(foreign);
+  await join(1n, (peer) => store.serve(peer));
+  await waitFor('the switch', () => core.switches().length === 1);
+  t.same(shown, [rule(1, 7)], 'not that of another plugin, nor one in no table of its own');
+  t.same([...store.flows.values()], [mine, foreign]);
+});
+
+t.test('a learning switch goes on with what it had learned before a restart', async (t) => {
+  const store = new RuleStore();
+  const ear = await listening(t);
+  const cores: Core[] = [];
+  ear.listener.on('switch', (sw) => void cores.at(-1)?.adopt(sw));
+  /** A controller's life, until its switch is ready. */
+  const life = async (): Promise<Awaited<ReturnType<typeof ear.join>>> => {
+    const exit: Plugin = {
+      name: 'exit',
+      tables: [
+        { name: 'in', stage: 'network' },
+        { name: 'out', stage: 'egress' },
+      ],
+      start: () => {},
+    };
+    const core = new Core([new LearningSwitch(), exit], silentLog);
+    await core.start();
+    cores.push(core);
+    const joined = await ear.join(1n, (peer) => store.serve(peer));
+    await waitFor('the switch', () => core.switches().length === 1);
+    return joined;
+  };
+  const first = await life();
+  const { cookie } = cookieClass(1);
+  first.peer.say({ ...packetIn(1), cookie, match: { in_port: 1 }, data: Buffer.alloc(64, 2) });
+  await waitFor('the host is learned', () => store.flows.size === 4);
+  const before = new Map(store.flows);
+  first.peer.socket.destroy();
+  await cores[0]?.close();
+  const second = await life();
+  t.equal(store.bundles.length, 2, 'nothing was sent');
+  t.same(store.flows, before);
+  second.peer.say({ type: 'port_status', reason: 'delete', port: wirePort(1) });
+  await waitFor('the host is forgotten with its port', () => store.flows.size === 2);
+  await cores[1]?.close();
 });
 
 t.test('a plugin that is behind with its rules gets no packets until it has caught up', async (t) => {
