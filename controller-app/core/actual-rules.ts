@@ -52,9 +52,8 @@ export class ActualRules {
 export class Comparison {
   readonly actual = new ActualRules();
   readonly #rules: RuleSet;
-  readonly #strangers: FlowMod[] = [];
-  /** Rules that are there, but not as they should be. */
-  readonly #changed: Stated[] = [];
+  /** Those that were not stated, or not so, when they were seen. */
+  readonly #others = new Map<string, Flow>();
 
   constructor(rules: RuleSet) {
     this.#rules = rules;
@@ -71,8 +70,12 @@ export class Comparison {
     const content = flowContent(flow);
     // Equal strings are kept once.
     this.actual.set({ key, content: stated?.content === content ? stated.content : content });
-    if (!stated) this.#strangers.push(deletion(flow));
-    else if (stated.content !== content) this.#changed.push(stated);
+    if (stated?.content !== content) this.#others.set(key, flow);
+  }
+
+  /** Rules that are there and that nobody states now. */
+  strangers(): Flow[] {
+    return [...this.#others].flatMap(([key, flow]) => (this.#rules.get(key) ? [] : [flow]));
   }
 
   /** When all flows have been seen: rules that are stated, and not there. */
@@ -81,11 +84,15 @@ export class Comparison {
   }
 
   /**
-   * When all flows have been seen: what the switch needs. Rules that are as they should be are not touched: their counters and their
-   * age go on.
+   * When all flows have been seen: what the switch needs by what is stated now. Rules that are as they should be are not touched: their counters
+   * and their age go on.
    */
   difference(): Difference {
-    return { missing: this.missing(), changed: this.#changed, strangers: this.#strangers };
+    const changed = [...this.#others.keys()].flatMap((key) => {
+      const stated = this.#rules.get(key);
+      return stated && !this.actual.has(stated) ? [stated] : [];
+    });
+    return { missing: this.missing(), changed, strangers: this.strangers().map(deletion) };
   }
 
   /** The switch has been given that. */

@@ -102,7 +102,7 @@ export class Core {
     try {
       // One that fails has not stated what must be there: without it the others' rules may let too much pass.
       for (const { plugin } of this.#plugins) plugin.switchUp?.(sw);
-      const reconciled = await state.rules.connect(sw);
+      const reconciled = await state.rules.connect(sw, (flows) => this.#offer(sw, flows));
       if (sw.closed) return;
       state.live = sw;
       this.#say('info', { dpid, ...reconciled }, 'switch ready');
@@ -148,6 +148,22 @@ export class Core {
         this.#say('error', context, 'a plugin failed on an event');
       }
     }
+  }
+
+  /** Shows each plugin those of its rules that an earlier controller left, as far as they are in one of its tables still. */
+  #offer(sw: Switch, flows: readonly Flow[]): void {
+    const found = new Map<Owned, Rule[]>();
+    for (const { cookie = 0n, table: number, priority, match, instructions } of flows) {
+      const read = readCookie(cookie);
+      const owned = read && this.#plugins[read.plugin - 1];
+      const table = this.#tables[number];
+      if (!owned || table?.plugin !== owned) continue;
+      const rules = found.get(owned) ?? [];
+      rules.push({ table: table.name, priority, match, instructions, cookie: read.own });
+      found.set(owned, rules);
+    }
+    for (const [owned, rules] of found)
+      this.#tell('found', ({ plugin }) => plugin.found?.(sw, rules), [owned]);
   }
 
   #setGroups(owned: Owned, dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void> {

@@ -80,6 +80,11 @@ export interface Plugin {
   start(host: PluginHost): void | Promise<void>;
   /** A switch is connected and known to the core. State the rules it must have; they go out with those of the other plugins, in one bundle. */
   switchUp?(sw: Switch): void;
+  /**
+   * After `switchUp`, the first time that a switch comes: rules of this plugin which an earlier controller left in it and which nobody states. Those that
+   * are stated before this returns stay as they are, and their counters go on; the others are removed. What a plugin knows by itself it has stated before.
+   */
+  found?(sw: Switch, rules: readonly Rule[]): void;
   /** A switch of which `switchUp` was told is gone, whether its pipeline had been in place or not. */
   switchDown?(dpid: Dpid): void;
   /** A packet that a rule of this plugin sent to the controller. None come while very many changes of the plugin wait for that switch. */

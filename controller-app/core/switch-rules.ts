@@ -2,7 +2,8 @@
  * Keeps the rules of one switch as the plugins state them. Three states:
  *
  *   away      not connected: changes are remembered
- *   unknown   connected, but what it has is not known: it is asked, and gets the difference in one bundle
+ *   unknown   connected, but what it has is not known: it is asked, and gets the difference in one bundle. The first time, rules that an earlier
+ *             controller left and nobody states are offered to their plugins before they go
  *   known     changes are computed against what it has, without asking; those that come while a bundle is under way go in one bundle after it
  *
  * A bundle that the switch refuses changes nothing, there or here. After a bundle of which nobody knows what became of it (no answer) the state is
@@ -60,7 +61,11 @@ interface ReadyChange extends Change {
   readonly rules: Groups<Identified>;
 }
 
+/** What an earlier controller left of ours and nobody states: who knows such rules to be good states them at once. */
+type Offer = (flows: readonly Flow[]) => void;
+
 interface Arrival {
+  readonly offer: Offer;
   readonly resolve: (result: Reconciled) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -88,6 +93,8 @@ export class SwitchRules {
   /** So many of the waiting changes go alone: together they were refused. */
   #alone = 0;
   #working = false;
+  /** Has the switch been brought to what is stated before? */
+  #met = false;
   readonly #maxRules: number;
 
   constructor(maxRules = MAX_RULES_PER_SWITCH) {
@@ -129,12 +136,15 @@ export class SwitchRules {
     });
   }
 
-  /** The switch is there. Settles when it has what is stated by now. */
-  connect(target: RuleTarget): Promise<Reconciled> {
+  /**
+   * The switch is there. Settles when it has what is stated by now. `offer` is called once in the life of these rules, when there are some in the switch that
+   * nobody states: those that are stated before it returns stay as they are.
+   */
+  connect(target: RuleTarget, offer: Offer = () => {}): Promise<Reconciled> {
     return new Promise((resolve, reject) => {
       this.#interrupt(new Error('the switch has connected again'));
       const before = this.#waiting.length;
-      this.#state = { name: 'unknown', target, before, arrival: { resolve, reject } };
+      this.#state = { name: 'unknown', target, before, arrival: { offer, resolve, reject } };
       void this.#work();
     });
   }
@@ -247,6 +257,15 @@ export class SwitchRules {
     for (const { key, flow } of rules) if (endsByItself(flow)) this.#begun.add(key);
   }
 
+  /** What is stated in answer counts with this comparison already. */
+  async #offer(comparison: Comparison, offer: Offer | undefined): Promise<void> {
+    const found = this.#met || !offer ? [] : comparison.strangers();
+    if (found.length === 0) return;
+    const before = this.#waiting.length;
+    offer?.(found);
+    this.#remember(await ready(this.#waiting.splice(before)));
+  }
+
   async #reconcile(state: State & { readonly name: 'unknown' }): Promise<void> {
     const { target, before, arrival } = state;
     this.#alone = 0;
@@ -259,6 +278,8 @@ export class SwitchRules {
         for (const flow of flows) comparison.see(flow);
         if (comparison.seen > this.#maxRules) throw tooManyThere(this.#maxRules);
       });
+      await this.#offer(comparison, arrival?.offer);
+      if (this.#state !== state) return;
       for (const stated of comparison.missing()) if (this.#begun.has(stated.key)) this.#forget(stated);
       const difference = comparison.difference();
       const mods = modsOf(difference);
@@ -266,6 +287,7 @@ export class SwitchRules {
       if (this.#state !== state) return;
       comparison.done(difference);
       this.#begin(this.#rules.values());
+      this.#met = true;
       this.#state = { name: 'known', target };
       arrival?.resolve(counted(difference, this.#rules.size));
     } catch (error) {

@@ -35,6 +35,19 @@ export class LearningSwitch implements Plugin {
     this.#state(sw.dpid, 'miss', this.#missRules());
   }
 
+  /** Hosts that an earlier controller learned are where they were, until they send from elsewhere. */
+  found(sw: Switch, rules: readonly Rule[]): void {
+    const hosts = this.#hosts.get(sw.dpid);
+    for (const { table, match } of rules) {
+      const { in_port: port, eth_src: mac } = match;
+      if (table !== 'learn' || typeof port !== 'number' || typeof mac !== 'string') continue;
+      const up = sw.ports.get(port)?.linkDown === false;
+      if (!hosts || !up || hosts.has(mac) || hosts.size >= MAX_HOSTS_PER_SWITCH) continue;
+      hosts.set(mac, port);
+      this.#state(sw.dpid, mac, this.#hostRules(mac, port));
+    }
+  }
+
   packetIn({ switch: sw, message }: PacketIn): void {
     const port = message.match.in_port;
     if (typeof port !== 'number' || message.data.length < 14) return;

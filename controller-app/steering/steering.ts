@@ -106,7 +106,7 @@ export class Steering {
       await this.#portKnown(ends.dpid, ends.terminalSide);
       await this.#portKnown(ends.dpid, ends.networkSide);
     }
-    const path: Path = { number: this.#options.numbers.of(id), ends };
+    const path: Path = { number: this.#options.numbers.of(id, 'steering'), ends };
     await this.#change(id.terminal, (view) => ({
       ...view,
       paths: [...view.paths.filter(({ number }) => number !== path.number), path],
@@ -163,22 +163,23 @@ export class Steering {
     }
   }
 
-  /** Nothing leads to the instance any more, and its number is free for another. */
+  /** Nothing leads to the instance any more, and its number is free for another once its domain has no use for it either. */
   async removePath(id: InstanceId): Promise<void> {
     const { numbers } = this.#options;
-    const number = numbers.of(id);
+    const number = numbers.known(id);
+    if (number === undefined) return;
     await this.#change(id.terminal, (view) => ({
       ...view,
       paths: view.paths.filter((path) => path.number !== number),
       led: view.led === number ? undefined : view.led,
     }));
-    numbers.release(id);
+    numbers.release(id, 'steering');
   }
 
   async #lead(id: InstanceId, settle: Settle): Promise<void> {
     const { terminal } = id;
-    const number = this.#options.numbers.of(id);
-    if (!this.#view(terminal).paths.some((path) => path.number === number)) {
+    const number = this.#options.numbers.known(id);
+    if (number === undefined || !this.#view(terminal).paths.some((path) => path.number === number)) {
       throw new SteeringError('no-path', `no path leads to the instance of ${terminal} in epoch ${id.epoch}`);
     }
     this.#holding.release(terminal, number);

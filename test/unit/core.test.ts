@@ -11,6 +11,7 @@ import { InstanceNumbers, MAX_INSTANCE_NUMBER } from '../../controller-app/core/
 import type { Plugin, PluginHost, Rule } from '../../controller-app/core/plugin.js';
 import { toFlow } from '../../controller-app/core/rule-set.js';
 import { SwitchRules } from '../../controller-app/core/switch-rules.js';
+import { LearningSwitch } from '../../controller-app/forwarding/learning-switch.js';
 import {
   type Flow,
   type FlowMod,
@@ -23,6 +24,7 @@ import {
 } from '../../controller-app/openflow/index.js';
 import type { ListenerOptions } from '../../controller-app/switch/index.js';
 import { epoch } from '../../shared/firewall/state.js';
+import { ManualClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { listening, packetIn, wirePort } from '../fixtures/fake-switch.js';
 import { type RuleConnection, RuleStore } from '../fixtures/rule-store.js';
@@ -208,6 +210,46 @@ t.test('a reconciliation sends the difference and leaves alone what is right', a
   t.same(await rules.connect(again), { stated: 5, unchanged: 5, added: 0, changed: 0, removed: 0 });
   t.equal(store.bundles.length, length, 'and then there is nothing to send');
 });
+
+t.test(
+  'what an earlier controller left is offered once: what is stated in answer stays, the rest goes',
+  async (t) => {
+    const store = new RuleStore();
+    for (const port of [1, 2, 3]) store.put(flow(port));
+    const untouched = store.flows.get(flowKey(flow(2)));
+    const rules = new SwitchRules();
+    await rules.change('p', groups({ a: [flow(1)] }));
+    const offered: (readonly Flow[])[] = [];
+    const offer = (flows: readonly Flow[]): void => {
+      offered.push(flows);
+      void rules.change('p', groups({ b: [flow(2), flow(4)] }));
+    };
+    const first = store.connect();
+    const connected = rules.connect(first, offer);
+    const late = rules.change('p', groups({ c: [flow(5)] }));
+    t.same(await connected, { stated: 3, unchanged: 2, added: 1, changed: 0, removed: 1 });
+    t.same(
+      offered.map((flows) => flows.map(({ match }) => match.in_port)),
+      [[2, 3]],
+      'nothing that somebody states',
+    );
+    t.equal(store.flows.get(flowKey(flow(2))), untouched, 'the very rule that was there');
+    await late;
+    t.same(store.bundles.map(sent), [
+      [
+        ['delete_strict', 3],
+        ['add', 4],
+      ],
+      [['add', 5]],
+    ]);
+    // Once it has been brought to what is stated, what is a stranger's is known to be that.
+    rules.disconnect(first, new Error('gone'));
+    await rules.change('p', groups({ b: [] }));
+    await rules.connect(store.connect(), offer);
+    t.equal(offered.length, 1);
+    t.same([...store.flows.values()].map(({ match }) => match.in_port).sort(), [1, 5]);
+  },
+);
 
 t.test('what was stated before the switch came is in its first bundle; what comes later waits', async (t) => {
   const rules = new SwitchRules();
@@ -516,16 +558,56 @@ t.test('a cookie tells the plugin and its own bits; other controllers have none 
 });
 
 t.test('instance numbers are never shared, and come back late', async (t) => {
-  const numbers = new InstanceNumbers();
+  const clock = new ManualClock();
+  const numbers = new InstanceNumbers({ clock });
   const id = (value: number) => ({ terminal: 'a', epoch: epoch(value) });
-  const one = numbers.of(id(1));
-  t.equal(numbers.of(id(1)), one, 'the same instance, the same number');
-  numbers.release(id(1));
-  t.not(numbers.of(id(2)), one, 'a released number is not the next one');
-  for (let value = 3; value <= MAX_INSTANCE_NUMBER + 1; value += 1) numbers.of(id(value));
-  t.throws(() => numbers.of(id(5000)), /retire some/);
-  numbers.release(id(2));
-  t.ok(numbers.of(id(5000)) <= MAX_INSTANCE_NUMBER);
+  const one = numbers.of(id(1), 'domain');
+  t.equal(numbers.of(id(1), 'steering'), one, 'the same instance, the same number');
+  numbers.release(id(1), 'steering');
+  numbers.release(id(1), 'steering');
+  t.equal(numbers.known(id(1)), one, 'the domain still holds it');
+  numbers.release(id(1), 'domain');
+  t.equal(numbers.known(id(1)), undefined);
+  t.not(numbers.of(id(2), 'domain'), one, 'a released number is not the next one');
+  for (let value = 3; value <= MAX_INSTANCE_NUMBER; value += 1) numbers.of(id(value), 'domain');
+  t.throws(() => numbers.of(id(5000), 'domain'), /retire some/, 'the released one rests');
+  clock.advance(10_000);
+  t.equal(numbers.of(id(5000), 'domain'), one, 'until nothing of its instance can be under way');
+  t.throws(() => numbers.of(id(5001), 'domain'), /retire some/);
+});
+
+t.test('instance numbers that were kept are those of their instances again', async (t) => {
+  const kept = new Map<number, number>();
+  const failures: unknown[] = [];
+  const id = (value: number) => ({ terminal: 'a', epoch: epoch(value) });
+  const before = new InstanceNumbers({
+    keeper: {
+      taken: async ({ epoch }, number) => void kept.set(epoch, number),
+      released: async ({ epoch }) => {
+        kept.delete(epoch);
+        throw new Error('disk full');
+      },
+    },
+    onKeepFailed: (_, error) => failures.push(error),
+  });
+  for (const value of [1, 2, 3]) before.of(id(value), 'steering');
+  before.release(id(2), 'steering');
+  await waitFor('the failure is told', () => failures.length === 1);
+  t.same(
+    [...kept],
+    [
+      [1, 1],
+      [3, 3],
+    ],
+  );
+  const after = new InstanceNumbers();
+  for (const [value, number] of kept) after.restore(id(value), number, 'steering');
+  after.restore(id(3), 3, 'domain');
+  t.equal(after.of(id(1), 'domain'), 1);
+  t.equal(after.of(id(3), 'steering'), 3);
+  t.equal(after.of(id(4), 'domain'), 4, 'those that were free come last');
+  t.throws(() => after.restore(id(5), 1, 'domain'), /contradicts/, 'one number for two instances');
+  t.throws(() => after.restore(id(1), 9, 'domain'), /contradicts/, 'two numbers for one instance');
 });
 
 t.test('tables are numbered by stage, then by the order of the plugins', async (t) => {
@@ -617,6 +699,65 @@ t.test('50 switches at once get their rules; when they all come back at once, no
   }
   t.same(failed, []);
   for (const store of stores) t.equal(store.bundles.length, 1, 'one bundle, the first time');
+});
+
+t.test('a plugin is shown what an earlier one of its name left in its tables, and no other', async (t) => {
+  const shown: Rule[] = [];
+  const { core, host, join } = await coreOf(t, {
+    found: (sw, rules) => {
+      shown.push(...rules);
+      void host.setRules(sw.dpid, 'again', rules);
+      throw new Error('and it may fail after that');
+    },
+  });
+  const store = new RuleStore();
+  const mine = toFlow(rule(1, 7), 1, 0);
+  store.put(mine);
+  store.put({ ...toFlow(rule(2), 1, 0), table: 3 });
+  store.put(toFlow(rule(3), 2, 0));
+  const foreign = { ...toFlow(rule(4), 1, 0), cookie: 99n };
+  store.put(foreign);
+  await join(1n, (peer) => store.serve(peer));
+  await waitFor('the switch', () => core.switches().length === 1);
+  t.same(shown, [rule(1, 7)], 'not that of another plugin, nor one in no table of its own');
+  t.same([...store.flows.values()], [mine, foreign]);
+});
+
+t.test('a learning switch goes on with what it had learned before a restart', async (t) => {
+  const store = new RuleStore();
+  const ear = await listening(t);
+  const cores: Core[] = [];
+  ear.listener.on('switch', (sw) => void cores.at(-1)?.adopt(sw));
+  /** A controller's life, until its switch is ready. */
+  const life = async (): Promise<Awaited<ReturnType<typeof ear.join>>> => {
+    const exit: Plugin = {
+      name: 'exit',
+      tables: [
+        { name: 'in', stage: 'network' },
+        { name: 'out', stage: 'egress' },
+      ],
+      start: () => {},
+    };
+    const core = new Core([new LearningSwitch(), exit], silentLog);
+    await core.start();
+    cores.push(core);
+    const joined = await ear.join(1n, (peer) => store.serve(peer));
+    await waitFor('the switch', () => core.switches().length === 1);
+    return joined;
+  };
+  const first = await life();
+  const { cookie } = cookieClass(1);
+  first.peer.say({ ...packetIn(1), cookie, match: { in_port: 1 }, data: Buffer.alloc(64, 2) });
+  await waitFor('the host is learned', () => store.flows.size === 4);
+  const before = new Map(store.flows);
+  first.peer.socket.destroy();
+  await cores[0]?.close();
+  const second = await life();
+  t.equal(store.bundles.length, 2, 'nothing was sent');
+  t.same(store.flows, before);
+  second.peer.say({ type: 'port_status', reason: 'delete', port: wirePort(1) });
+  await waitFor('the host is forgotten with its port', () => store.flows.size === 2);
+  await cores[1]?.close();
 });
 
 t.test('a plugin that is behind with its rules gets no packets until it has caught up', async (t) => {
