@@ -16,6 +16,14 @@ export {
 export { Capture, type CapturedFrame, type CaptureOptions, startCapture } from './capture.js';
 export { monotonicMs } from './clock.js';
 export {
+  type DatagramOptions,
+  type DatagramReport,
+  Datagrams,
+  type FlowGap,
+  type FlowReport,
+} from './datagrams.js';
+export { type Arrival, FlowJudge, type Gap, judge, longestGap, type Tally } from './flow-judge.js';
+export {
   type ForbiddenCase,
   type ForbiddenOptions,
   forbiddenFrames,
