@@ -37,6 +37,8 @@ export interface PaguroOptions {
   readonly controllerYaml?: string;
   /** Alice may learn addresses, as the example says. */
   readonly learn?: boolean;
+  /** Domains that keep a standby of alice's firewall. Default: none. */
+  readonly standbys?: readonly string[];
   /** On how many ports alice may be at once. Default: 1. */
   readonly attachments?: 1 | 2;
   /** Appended to the agent's. */
@@ -75,8 +77,8 @@ export class Paguro {
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
     const withoutTimings =
       options.controllerYaml === undefined ? controller : controller.replace(/^timings:(\n.*)*/m, '');
-    const linked = mayHave(options.attachments ?? 1, withoutTimings);
-    const learning = options.learn ? mayLearn(linked) : linked;
+    const alices = ofAlice(withoutTimings, options);
+    const learning = options.learn ? mayLearn(alices) : alices;
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
       `${learning}\nsocket: ${lab.apiSocket}\n${options.controllerYaml ?? ''}`,
@@ -211,6 +213,19 @@ export class Paguro {
     );
   }
 
+  /** The report of the next handover of a terminal that ends, by the events after the `seen`-th. */
+  async nextHandover(terminal: string, seen: number): Promise<HandoverReport> {
+    return waitFor(
+      `a handover of ${terminal} ends`,
+      () =>
+        this.#events
+          .slice(seen)
+          .flatMap((event) => (event.kind === 'handover' ? [event.report] : []))
+          .find((report) => report.terminal === terminal),
+      { timeoutMs: HANDOVER_MS },
+    );
+  }
+
   /** Events so far, the oldest first. */
   get events(): readonly ApiEvent[] {
     return this.#events;
@@ -239,9 +254,11 @@ async function kill(daemon: Daemon | undefined): Promise<void> {
   await daemon.ended;
 }
 
-function mayHave(attachments: 1 | 2, controllerYaml: string): string {
-  if (attachments === 1) return controllerYaml;
-  return controllerYaml.replace(/^( *)policy: .*$/m, `$&\n$1attachments: ${attachments}`);
+/** More lines of the example's terminal. */
+function ofAlice(controllerYaml: string, { standbys = [], attachments = 1 }: PaguroOptions): string {
+  const policy = '    policy: policy-phone.yaml';
+  const lines = [policy, `    standbys: [${standbys.join(', ')}]`, `    attachments: ${attachments}`];
+  return controllerYaml.replace(policy, lines.join('\n'));
 }
 
 /** The example has the line, commented out. */

@@ -34,6 +34,7 @@ export { type Addresses, Host } from './host.js';
 export { Injector, startInjector } from './inject.js';
 export { HelperError } from './json-lines.js';
 export { type Ping, type PingReport, startPing } from './ping.js';
+export { countRetransmissions, retransmissions } from './retransmissions.js';
 export { type Fate, fates } from './survival.js';
 export { type Rate, startTraffic, type TcpTarget, Traffic, type UdpTarget } from './traffic.js';
 export type {
