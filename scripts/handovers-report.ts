@@ -2,6 +2,7 @@
  * The words and tables of the measurement of handovers. Pure.
  */
 import type { HandoversDetails, HandoversResult, Progress } from '../test/harness/handovers/job.js';
+import { flowName } from '../test/harness/handovers/windows.js';
 import { type Quantiles, quantiles } from '../test/harness/quantiles.js';
 import { milliseconds as ms, table } from './table.js';
 
@@ -99,6 +100,14 @@ export function renderResult(result: HandoversResult, details: HandoversDetails)
       ...Object.entries(details.gapMsByFlow).map(([name, gaps]) => quantity(`  ${name}`, gaps)),
       quantity(`  when nothing moved (${details.quietWindows} windows)`, details.quietGapMs),
       ...Object.entries(details.phaseMs).map(([name, times]) => quantity(`phase ${name}`, times)),
+    ]),
+    table([
+      ['the longest gaps at any time', '', 'after the begin of a handover'],
+      ...details.longestGaps.map(({ ms: gap, flow, kind, afterMs }) => [
+        flowName(flow),
+        ms(gap),
+        afterMs === null ? 'before the first' : `${kind} ${ms(afterMs)}`,
+      ]),
     ]),
     ...list,
   ].join('\n\n');

@@ -14,6 +14,7 @@ import { machine } from './machine.js';
 interface Options {
   readonly count: number;
   readonly control: number;
+  readonly rate: number;
   readonly json: boolean;
 }
 
@@ -35,6 +36,12 @@ const program = new Command('npm run handovers --')
     100,
   )
   .option('--control <n>', 'so many that break before they make', numberFrom(0, 100), 10)
+  .option(
+    '--rate <n>',
+    'so many datagrams a second, of each family in each direction',
+    numberFrom(10, 2_000),
+    1_000,
+  )
   .option('--json', 'the last two lines of standard output are figures, as JSON', false)
   .allowExcessArguments(false)
   .exitOverride();
@@ -53,7 +60,7 @@ function readArguments(): Options {
   }
 }
 
-const { count, control, json } = readArguments();
+const { count, control, rate, json } = readArguments();
 const start = performance.now();
 const say = (text: string): void => console.error(text);
 const step = (text: string): void =>
@@ -75,6 +82,7 @@ try {
   const { result, details } = await runHandovers({
     handovers: count,
     control,
+    perSecond: rate,
     onStep: step,
     onProgress: (progress) => {
       for (const line of table.rows(progress)) say(line);

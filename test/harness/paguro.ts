@@ -7,7 +7,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ApiClient } from '../../shared/api/client.js';
-import type { ApiEvent, HandoverReport, TerminalStatus } from '../../shared/api/schema.js';
+import type { ApiEvent, HandoverReport, HandoverRequest, TerminalStatus } from '../../shared/api/schema.js';
 import {
   currentLab,
   type Daemon,
@@ -199,7 +199,7 @@ export class Paguro {
   handover(
     terminal: string,
     to: string,
-    options: { readonly omitConnections?: boolean } = {},
+    options: Omit<HandoverRequest, 'to' | 'wait'> = {},
   ): Promise<HandoverReport> {
     return this.api.handover(terminal, { to, ...options });
   }

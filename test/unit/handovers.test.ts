@@ -28,7 +28,10 @@ t.test('a window has the worst gap that lies in it, if only in part', async (t) 
   t.same(windows.worst(['quiet']), [20], 'it began before the window');
   t.same(windows.worst(['link', 'role']), [5, 0], 'in the order of time; none is 0');
   t.same(windows.flows, ['h1 to h2, ipv6', 'h2 to h1, ipv6']);
-  t.same(windows.longest, gap(1_000 + WINDOW_MS + 1, 70));
+  t.match(windows.longest.slice(0, 2), [
+    { ms: 70, kind: 'role', afterMs: WINDOW_MS + 1 },
+    { ms: 50, kind: null, afterMs: null },
+  ]);
   windows.note([gap(1_500, 4_000)]);
   t.same(
     windows.worst(['role', 'quiet', 'link']),
@@ -90,8 +93,7 @@ t.test(
         away = !away;
         roles.add(`${at} ${away}`);
       } else {
-        t.notOk(away, 'the role is where the terminal is');
-        links.add(at);
+        links.add(`${at} ${away}`);
         at = at === 's1' ? 's2' : 's1';
       }
     }
@@ -109,7 +111,12 @@ const RESULT: HandoversResult = {
 const DETAILS: HandoversDetails = {
   ...{ quietGapMs: QUANTILES, quietWindows: 6, movesByKind: { role: 3, link: 3 } },
   ...{ gapMsByKind: { role: QUANTILES, link: QUANTILES }, gapMsByFlow: { 'h1 to h2, ipv4': QUANTILES } },
-  ...{ droppedUnread: 0, longestGap: gap(1, 2), phaseMs: { switch: QUANTILES }, problems: [] },
+  ...{
+    droppedUnread: 0,
+    longestGaps: [{ ...gap(1, 2), kind: 'role', afterMs: 31 }],
+    phaseMs: { switch: QUANTILES },
+    problems: [],
+  },
   flows: [
     {
       ...{ from: 'h1', to: 'h2', family: 'ipv4', sent: 48_000, received: 48_000 },
@@ -141,6 +148,7 @@ t.test('the tables say what was found', async (t) => {
   t.match(text, /control: 3 that break before they make +120/);
   t.match(text, /gap beyond the sending interval +0\.40 ms +2\.5 ms +12 ms/);
   t.match(text, /when nothing moved \(6 windows\)/);
+  t.match(text, /h1 to h2, ipv6 +2\.0 ms +role 31 ms/);
   t.match(text, /- a TCP connection is dead/);
   const table = new ProgressTable(200);
   const report = { to: 'edge-1', phases: [{ name: 'switch' as const, ms: 1.5 }] };

@@ -5,10 +5,9 @@
 import type { HandoverReport, TerminalStatus } from '../../../shared/api/schema.js';
 import { realClock, sleep } from '../../../shared/runtime/clock.js';
 import { waitFor } from '../../lab/index.js';
-import { type FlowGap, monotonicMs } from '../hosts/index.js';
+import { monotonicMs } from '../hosts/index.js';
 import { Paguro } from '../paguro.js';
 import { type Quantiles, quantiles } from '../quantiles.js';
-import { breakBeforeMake } from './control.js';
 import { InputQueues } from './input-queues.js';
 import { type MoveKind, moveKind, moveLink, moveRole } from './moves.js';
 import { MeasuredTraffic, type TrafficOutcome, type TrafficPorts } from './traffic.js';
@@ -60,7 +59,7 @@ export interface HandoversDetails {
   /** Frames that were dropped because a switch did not read them in time. Those that were datagrams are among the lost. */
   readonly droppedUnread: number;
   /** At any time, in a window or not. */
-  readonly longestGap: FlowGap | undefined;
+  readonly longestGaps: Windows['longest'];
   readonly phaseMs: Readonly<Record<string, Quantiles>>;
   readonly flows: TrafficOutcome['datagrams']['flows'];
   /** Whatever else is not as it should be, for a person. */
@@ -80,6 +79,8 @@ export interface Progress {
 export interface HandoversOptions {
   readonly handovers: number;
   readonly control: number;
+  /** Datagrams a second, of each family in each direction. */
+  readonly perSecond: number;
   readonly onStep?: (text: string) => void;
   readonly onProgress?: (progress: Progress) => void;
 }
@@ -152,8 +153,7 @@ class Job {
     try {
       for (let number = 0; number < control; number++) {
         await this.#ready();
-        const { mac } = this.paguro.host('h1');
-        this.#check(await breakBeforeMake(this.paguro, TERMINAL, mac));
+        this.#check(await moveRole(this.paguro, TERMINAL, { breakBeforeMake: true }));
         await traffic.collect();
       }
       await traffic.datagrams.stop();
@@ -203,7 +203,7 @@ class Job {
       ),
       movesByKind: { role: ofKind('role'), link: ofKind('link') },
       droppedUnread: this.#queues.dropped,
-      longestGap: windows.longest,
+      longestGaps: windows.longest,
       phaseMs: Object.fromEntries([...phases].map((name) => [name, phase(name)])),
       flows,
       problems: [...this.#problems, ...problemsOf(this.#outcome)],
@@ -212,7 +212,8 @@ class Job {
   }
 
   #traffic(ports: TrafficPorts): Promise<MeasuredTraffic> {
-    return MeasuredTraffic.start(this.paguro.host('h1'), this.paguro.host('h2'), ports);
+    const { paguro, options } = this;
+    return MeasuredTraffic.start(paguro.host('h1'), paguro.host('h2'), ports, options.perSecond);
   }
 
   async #moved(kind: MoveKind): Promise<HandoverReport> {
@@ -233,7 +234,8 @@ class Job {
       `${TERMINAL} is settled and has a standby`,
       async () => {
         const status = await this.paguro.terminal(TERMINAL);
-        return status.active !== null && status.handover === null && status;
+        const ready = status.standbys.length > 0 && status.standbys.every(({ state }) => state === 'ready');
+        return status.active !== null && status.handover === null && ready && status;
       },
       { timeoutMs: READY_MS, intervalMs: 10 },
     );

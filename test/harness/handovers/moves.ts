@@ -19,13 +19,17 @@ export function moveKind(number: number): MoveKind {
 }
 
 /** Where a firewall is active, where it moves to. */
-export const OTHER: Readonly<Record<string, string>> = { 'sdn-1': 'edge-1', 'edge-1': 'sdn-1' };
+const OTHER: Readonly<Record<string, string>> = { 'sdn-1': 'edge-1', 'edge-1': 'sdn-1' };
 const OTHER_SWITCH: Readonly<Record<string, string>> = { s1: 's2', s2: 's1' };
 
 /** The role alone. */
-export async function moveRole(paguro: Paguro, terminal: string): Promise<HandoverReport> {
+export async function moveRole(
+  paguro: Paguro,
+  terminal: string,
+  options: { readonly breakBeforeMake?: boolean } = {},
+): Promise<HandoverReport> {
   const { active } = await paguro.terminal(terminal);
-  return paguro.handover(terminal, OTHER[active?.domain ?? ''] ?? 'sdn-1');
+  return paguro.handover(terminal, OTHER[active?.domain ?? ''] ?? 'sdn-1', options);
 }
 
 /** The sending link, to the other switch. */

@@ -14,8 +14,6 @@ import {
   type Traffic,
 } from '../hosts/index.js';
 
-/** Of each family, in each direction. */
-export const DATAGRAMS_PER_SECOND = 1_000;
 /** Segments that come one by one: bursts would fill the switches' input queues, and what is lost there is no handover's. */
 const PUSH = { tickMs: 10, chunkBytes: 1_400 } as const;
 const ECHO = { tickMs: 20, chunkBytes: 512 } as const;
@@ -50,8 +48,13 @@ export class MeasuredTraffic {
     readonly connections: number,
   ) {}
 
-  /** Settles when all of it flows. The terminal opens everything, as its policy asks. */
-  static async start(terminal: Host, server: Host, ports: TrafficPorts): Promise<MeasuredTraffic> {
+  /** Settles when all of it flows. The terminal opens everything, as its policy asks. `perSecond`: datagrams of each family in each direction. */
+  static async start(
+    terminal: Host,
+    server: Host,
+    ports: TrafficPorts,
+    perSecond: number,
+  ): Promise<MeasuredTraffic> {
     const [client, pusher] = [startTraffic(terminal), startTraffic(server)];
     try {
       await pusher.listen({ tcp: [{ port: ports.push, mode: 'server-only' }] }, PUSH);
@@ -67,7 +70,7 @@ export class MeasuredTraffic {
         first: terminal,
         second: server,
         ports: ports.datagrams,
-        perSecond: DATAGRAMS_PER_SECOND,
+        perSecond,
       });
       return new MeasuredTraffic(datagrams, client, pusher, ports, targets.length);
     } catch (error) {
