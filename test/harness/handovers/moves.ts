@@ -15,7 +15,7 @@ const ORDER: readonly MoveKind[] = ['role', 'role', 'link', 'role', 'role', 'lin
 
 /** The kind of the `number`-th move. */
 export function moveKind(number: number): MoveKind {
-  return process.env.ROLE_ONLY ? 'role' : (ORDER[number % ORDER.length] ?? 'role');
+  return ORDER[number % ORDER.length] ?? 'role';
 }
 
 /** Where a firewall is active, where it moves to. */
