@@ -3,6 +3,7 @@
  */
 import type { ApiEvent } from '../shared/api/schema.js';
 import type { HandoverResult, MainJobResult } from '../test/harness/main-job.js';
+import { milliseconds as ms, table } from './table.js';
 
 const PHASES: Readonly<Record<string, string>> = {
   detect: 'away until its first frame on the new port',
@@ -13,8 +14,6 @@ const PHASES: Readonly<Record<string, string>> = {
   retire: 'old firewall removed',
   undo: 'undone: the old firewall stays active',
 };
-
-const ms = (value: number): string => `${value < 10 ? value.toFixed(1) : value.toFixed(0)} ms`;
 
 /** What is told of an event; nothing for those that a reader of the demo has no use for. */
 export function renderStep(event: ApiEvent): string | undefined {
@@ -29,21 +28,6 @@ export function renderStep(event: ApiEvent): string | undefined {
   }
   if (event.kind === 'paused' || event.report.outcome === 'done') return undefined;
   return `         . handover ${event.report.outcome}: ${event.report.error}`;
-}
-
-/** A table with a header; columns after the first are aligned to the right. */
-function table(rows: readonly (readonly string[])[]): string {
-  const widths =
-    rows[0]?.map((_, column) => Math.max(...rows.map((row) => (row[column] ?? '').length))) ?? [];
-  const line = (row: readonly string[]): string =>
-    row
-      .map((cell, column) =>
-        column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
-      )
-      .join('   ');
-  const [header = [], ...body] = rows;
-  const rule = widths.map((width) => '-'.repeat(width)).join('   ');
-  return [line(header), rule, ...body.map(line)].map((text) => `  ${text}`).join('\n');
 }
 
 function connectionsTable({ connections, control }: MainJobResult): string {

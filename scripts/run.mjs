@@ -1,5 +1,5 @@
 /**
- * `npm run demo`, `npm test`, `npm run fuzz` and `npm run setup`: sets up what is missing, then runs the program. Plain Node without dependencies,
+ * `npm run demo`, `npm run handovers`, `npm test`, `npm run fuzz` and `npm run setup`: sets up what is missing, then runs the program. Plain Node without dependencies,
  * because on a fresh clone there are none yet. Standard output belongs to the program; what set-up does is told on standard error.
  */
 import { existsSync, readdirSync } from 'node:fs';
@@ -7,7 +7,7 @@ import { join, relative, resolve } from 'node:path';
 import { INTERRUPTED, interrupted, ROOT, runProgram, SetupError, setUp } from './setup.mjs';
 import { runTests, sumUp } from './test-report.mjs';
 
-const USAGE = 'usage: node scripts/run.mjs demo|test|fuzz|setup [ARGUMENT…]';
+const USAGE = 'usage: node scripts/run.mjs demo|handovers|test|fuzz|setup [ARGUMENT…]';
 /** tap stops a file after this. Unit files are pure or use loopback; end-to-end files run whole handovers. */
 const UNIT_FILE_SECONDS = 120;
 const E2E_FILE_SECONDS = 240;
@@ -64,9 +64,10 @@ async function test(args) {
   return interrupted() ? INTERRUPTED : code;
 }
 
-async function demo(args) {
+/** A program that enters a lab. */
+async function inLab(name, args) {
   await setUp({ lab: true, image: true });
-  return runProgram(process.execPath, [join(ROOT, 'dist', 'scripts', 'demo.js'), ...args]);
+  return runProgram(process.execPath, [join(ROOT, 'dist', 'scripts', `${name}.js`), ...args]);
 }
 
 async function fuzz(args) {
@@ -75,7 +76,7 @@ async function fuzz(args) {
 }
 
 async function main([what, ...args]) {
-  if (what === 'demo') return demo(args);
+  if (what === 'demo' || what === 'handovers') return inLab(what, args);
   if (what === 'test') return test(args);
   if (what === 'fuzz') return fuzz(args);
   if (what !== 'setup') throw new SetupError(USAGE);

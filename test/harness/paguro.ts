@@ -7,7 +7,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ApiClient } from '../../shared/api/client.js';
-import type { ApiEvent, HandoverReport, TerminalStatus } from '../../shared/api/schema.js';
+import type { ApiEvent, HandoverReport, HandoverRequest, TerminalStatus } from '../../shared/api/schema.js';
 import {
   certifySwitches,
   currentLab,
@@ -42,6 +42,8 @@ export interface PaguroOptions {
   readonly controllerYaml?: string;
   /** Alice may learn addresses, as the example says. */
   readonly learn?: boolean;
+  /** Domains that keep a standby of alice's firewall. Default: none. */
+  readonly standbys?: readonly string[];
   /** On how many ports alice may be at once. Default: 1. */
   readonly attachments?: 1 | 2;
   /** Appended to the agent's. */
@@ -82,8 +84,8 @@ export class Paguro {
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
     const withoutTimings =
       options.controllerYaml === undefined ? controller : controller.replace(/^timings:(\n.*)*/m, '');
-    const linked = mayHave(options.attachments ?? 1, withoutTimings);
-    const learning = options.learn ? mayLearn(linked) : linked;
+    const alices = ofAlice(withoutTimings, options);
+    const learning = options.learn ? mayLearn(alices) : alices;
     const tls = options.tls ?? true;
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
@@ -209,7 +211,7 @@ export class Paguro {
   handover(
     terminal: string,
     to: string,
-    options: { readonly omitConnections?: boolean } = {},
+    options: Omit<HandoverRequest, 'to' | 'wait'> = {},
   ): Promise<HandoverReport> {
     return this.api.handover(terminal, { to, ...options });
   }
@@ -220,6 +222,19 @@ export class Paguro {
       `a handover of ${terminal} ends`,
       async () => (await this.api.handovers()).filter((report) => report.terminal === terminal)[seen],
       { timeoutMs: HANDOVER_MS, intervalMs: 20 },
+    );
+  }
+
+  /** The report of the next handover of a terminal that ends, by the events after the `seen`-th. */
+  async nextHandover(terminal: string, seen: number): Promise<HandoverReport> {
+    return waitFor(
+      `a handover of ${terminal} ends`,
+      () =>
+        this.#events
+          .slice(seen)
+          .flatMap((event) => (event.kind === 'handover' ? [event.report] : []))
+          .find((report) => report.terminal === terminal),
+      { timeoutMs: HANDOVER_MS },
     );
   }
 
@@ -251,9 +266,11 @@ async function kill(daemon: Daemon | undefined): Promise<void> {
   await daemon.ended;
 }
 
-function mayHave(attachments: 1 | 2, controllerYaml: string): string {
-  if (attachments === 1) return controllerYaml;
-  return controllerYaml.replace(/^( *)policy: .*$/m, `$&\n$1attachments: ${attachments}`);
+/** More lines of the example's terminal. */
+function ofAlice(controllerYaml: string, { standbys = [], attachments = 1 }: PaguroOptions): string {
+  const policy = '    policy: policy-phone.yaml';
+  const lines = [policy, `    standbys: [${standbys.join(', ')}]`, `    attachments: ${attachments}`];
+  return controllerYaml.replace(policy, lines.join('\n'));
 }
 
 /** The example has the line, commented out. */

@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import { z } from 'zod';
+import { type Arrival, FlowJudge, judge } from '../harness/hosts/flow-judge.js';
 import { forbiddenFrames } from '../harness/hosts/forbidden.js';
 import {
   addressBytes,
@@ -212,6 +213,81 @@ t.test(
   },
 );
 
+/** One datagram every ms, from 0. */
+const sentAt = [...Array(10).keys()];
+/** Half a ms under way each, but for those that are given. */
+const arrivals = (numbers: readonly number[], late: Readonly<Record<number, number>> = {}): Arrival[] =>
+  numbers.map((number, place) => ({ number, at: late[place] ?? number + 0.5 }));
+
+t.test('of numbered datagrams the lost, late, doubled and unknown are told apart', async (t) => {
+  const tally = (numbers: readonly number[], late = {}) => {
+    const { gaps, ...rest } = judge(sentAt, arrivals(numbers, late));
+    return rest;
+  };
+  const all = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9];
+  const fine = { sent: 10, received: 10, lost: 0, duplicated: 0, reordered: 0, unknown: 0 };
+  t.same(tally(all), fine);
+  t.same(
+    tally([0, 1, 2, 4, 5, 6, 7, 8]),
+    { ...fine, received: 8, lost: 2 },
+    'one in the middle, one at the end',
+  );
+  t.same(tally([0, 1, 3, 2, 4, 5, 6, 7, 8, 9]), { ...fine, reordered: 1 });
+  t.same(
+    tally([3, 0, 1, 2, 4, 5, 6, 7, 8, 9]),
+    { ...fine, reordered: 3 },
+    'one that is early makes the others late',
+  );
+  t.same(tally([...all, 9, 4]), { ...fine, duplicated: 2 }, 'a repetition is no reordering');
+  t.same(tally([...all, 10, 4_000_000_000]), { ...fine, unknown: 2 }, 'what was never sent is not received');
+  t.same(tally([]), { ...fine, received: 0, lost: 10 });
+  t.same(judge([], []), { ...fine, sent: 0, received: 0, gaps: [] });
+});
+
+t.test('a gap is what the receiver waits longer than the sender did', async (t) => {
+  const gaps = (times: readonly number[], seen: readonly Arrival[]) =>
+    judge(times, seen)
+      .gaps.map(({ at, ms }) => [at, Math.round(ms * 1e6) / 1e6])
+      .filter(([, ms]) => ms !== 0);
+  t.same(gaps(sentAt, arrivals([0, 1, 2, 3, 4, 5, 6, 7, 8, 9])), []);
+  const held = [0, 1, 2, 3, 4, 5].map((number) => ({ number, at: number < 2 ? number : 5 + number / 10 }));
+  t.same(
+    gaps(sentAt.slice(0, 6), held),
+    [[1, 3.2]],
+    'datagrams that are held: 2 was due at 2 and came at 5.2',
+  );
+  t.same(
+    gaps(
+      [0, 1, 2, 12, 13],
+      arrivals([0, 1, 2], {}).concat([
+        { number: 3, at: 12.5 },
+        { number: 4, at: 13.5 },
+      ]),
+    ),
+    [],
+    'a sender that rests makes no gap',
+  );
+  t.same(gaps(sentAt, arrivals([0, 1, 6, 7, 8, 9])), [[1.5, 4]], 'four that are lost');
+  t.same(gaps(sentAt, arrivals([0, 1, 2, 3])), [[3.5, 4.5]], 'silence until the last is a gap');
+  t.same(
+    gaps(sentAt, [{ number: 0, at: 0 }, { number: 0, at: 0.2 }, ...arrivals(sentAt).slice(1)]),
+    [[0.2, 0.3]],
+    'a repetition ends a wait, too',
+  );
+});
+
+t.test('records in portions say the same as all at once', async (t) => {
+  const seen = arrivals([0, 1, 4, 2, 4, 5, 6, 9], { 2: 5.1, 3: 5.2, 4: 5.3, 7: 14 });
+  const whole = judge(sentAt, seen);
+  const portions = new FlowJudge();
+  const gaps = seen.flatMap((arrival, place) =>
+    portions.add(sentAt.slice(place * 5, place * 5 + 5), place === 0 ? [] : [seen[place - 1] ?? arrival]),
+  );
+  gaps.push(...portions.add([], seen.slice(-1)), ...portions.end());
+  t.same({ ...portions.tally, gaps }, whole);
+  t.match(whole, { received: 7, lost: 3, duplicated: 1, reordered: 1 });
+});
+
 const alive: TcpReport = {
   ...{ id: 0, mode: 'both', family: 'ipv4', clientPort: 40_000, serverPort: 5_001, openedAt: 1 },
   ...{ received: 10, sent: 10, lastReceivedAt: 200, inOrder: true, reset: false, ended: false, error: null },
@@ -225,6 +301,7 @@ t.test('a fate needs both directions, order, and no reset', async (t) => {
   t.equal(fateOf({}, { lastReceivedAt: 99 }), 'dead', 'the server heard nothing');
   t.equal(fateOf({}, { clientPort: 1 }), 'dead', 'no report of the server');
   t.equal(fateOf({ mode: 'server-only' }, { lastReceivedAt: null }), 'survived');
+  t.equal(fateOf({ mode: 'echo' }, { lastReceivedAt: null }), 'dead', 'no echo');
   t.equal(fateOf({ inOrder: false }), 'garbled');
   t.equal(fateOf({}, { reset: true, ended: true }), 'reset');
   t.equal(fateOf({ ended: true }), 'ended');
@@ -241,13 +318,15 @@ function localTraffic(): Traffic {
   return new Traffic(host, new JsonLines('traffic', process.execPath, [program]));
 }
 
-t.test('traffic over loopback: both modes, exchanges, a probe; an ended connection is told', async (t) => {
+t.test('traffic over loopback: all modes, exchanges, a probe; an ended connection is told', async (t) => {
   const [here, there] = [localTraffic(), localTraffic()];
   t.teardown(() => Promise.all([here.close(), there.close()]));
-  const [both, only, udpPort] = [47_001, 47_002, 47_003];
+  // Below the ports that the kernel gives to clients.
+  const [both, only, echo, udpPort] = [27_001, 27_002, 27_004, 27_003];
   const tcpPorts = [
     { port: both, mode: 'both' },
     { port: only, mode: 'server-only' },
+    { port: echo, mode: 'echo' },
   ] as const;
   await there.listen({ tcp: tcpPorts, udp: [udpPort] }, { tickMs: 5, chunkBytes: 100 });
   const targets = tcpPorts.flatMap(({ port, mode }) => [
@@ -256,14 +335,14 @@ t.test('traffic over loopback: both modes, exchanges, a probe; an ended connecti
   ]);
   const opened = await here.connect(targets, { tickMs: 5, chunkBytes: 100 });
   t.ok(opened.every(({ openedAt }) => openedAt !== null));
-  const [refused] = await here.connect([{ address: '127.0.0.1', port: 47_009, mode: 'both' }]);
+  const [refused] = await here.connect([{ address: '127.0.0.1', port: 27_009, mode: 'both' }]);
   t.same([refused?.openedAt, refused?.error], [null, 'ECONNREFUSED']);
   await here.exchange([{ address: '127.0.0.1', port: udpPort }], { tickMs: 5 });
   const probe = await here.probe({ address: '127.0.0.1', port: udpPort }, { perSecond: 200, seconds: 60 });
   const since = opened.reduce((latest, { openedAt }) => Math.max(latest, openedAt ?? 0), 0);
   const lives = await waitFor('all connections live', async () => {
     const [client, serverSide] = await Promise.all([here.report(), there.report()]);
-    const found = fates(client.tcp.slice(0, 4), serverSide.tcp, since);
+    const found = fates(client.tcp.slice(0, 6), serverSide.tcp, since);
     const exchanged = (client.exchanges[0]?.answered ?? 0) > 3 && (client.probes[0]?.answered ?? 0) > 10;
     return found.every((fate) => fate === 'survived') && exchanged && { client, serverSide };
   });
@@ -272,6 +351,10 @@ t.test('traffic over loopback: both modes, exchanges, a probe; an ended connecti
     [0, 0],
     'where only the server sends, the client sends nothing',
   );
+  const echoes = lives.serverSide.tcp.filter(({ mode }) => mode === 'echo');
+  t.equal(echoes.length, 2);
+  for (const { received, sent } of echoes)
+    t.ok(received > 0 && received <= sent, 'the client echoes, and no more');
   await here.end([0]);
   await waitFor('the end is seen', async () => (await there.report()).tcp.some(({ ended }) => ended));
   const last = await here.stopProbe(probe);
@@ -279,7 +362,7 @@ t.test('traffic over loopback: both modes, exchanges, a probe; an ended connecti
   await there.close();
   await waitFor('the death of the server is seen', async () => {
     const report = await here.report();
-    return fates(report.tcp.slice(0, 4), [], since).every((fate) => fate !== 'survived');
+    return fates(report.tcp.slice(0, 6), [], since).every((fate) => fate !== 'survived');
   });
   await t.rejects(there.report(), { code: 'helper-ended' });
   await t.rejects(here.connect([{ address: '127.0.0.1', port: 70_000, mode: 'both' }]), {

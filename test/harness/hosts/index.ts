@@ -16,6 +16,14 @@ export {
 export { Capture, type CapturedFrame, type CaptureOptions, startCapture } from './capture.js';
 export { monotonicMs } from './clock.js';
 export {
+  type DatagramOptions,
+  type DatagramReport,
+  Datagrams,
+  type FlowGap,
+  type FlowReport,
+} from './datagrams.js';
+export { type Arrival, FlowJudge, type Gap, judge, longestGap, type Tally } from './flow-judge.js';
+export {
   type ForbiddenCase,
   type ForbiddenOptions,
   forbiddenFrames,
@@ -26,6 +34,7 @@ export { type Addresses, Host } from './host.js';
 export { Injector, startInjector } from './inject.js';
 export { HelperError } from './json-lines.js';
 export { type Ping, type PingReport, startPing } from './ping.js';
+export { countRetransmissions, retransmissions } from './retransmissions.js';
 export { type Fate, fates } from './survival.js';
 export { type Rate, startTraffic, type TcpTarget, Traffic, type UdpTarget } from './traffic.js';
 export type {

@@ -4,7 +4,7 @@
 import type { TcpReport } from './traffic-protocol.js';
 
 /**
- * `survived`: bytes arrived after `since` (both ways, where both ends send), in order, and nobody reset it.
+ * `survived`: bytes arrived after `since` (both ways, unless only the server sends), in order, and nobody reset it.
  * `garbled`: a byte was not the one that belongs at its place. `reset`: an end saw a RST. `ended`: closed in order.
  * `dead`: open still, but silent in at least one direction since then. `unopened`: it never came to be.
  */
@@ -29,6 +29,6 @@ function fate(client: TcpReport, server: TcpReport | undefined, since: number): 
   if (client.reset || server?.reset) return 'reset';
   if (client.ended || server?.ended) return 'ended';
   const heard = (report: TcpReport | undefined): boolean => (report?.lastReceivedAt ?? 0) > since;
-  const needed = client.mode === 'both' ? heard(client) && heard(server) : heard(client);
+  const needed = client.mode === 'server-only' ? heard(client) : heard(client) && heard(server);
   return needed ? 'survived' : 'dead';
 }

@@ -105,7 +105,7 @@ export class TcpStream {
     [this.#clientPort, this.#serverPort] =
       side === 'client' ? [localPort, remotePort] : [remotePort, localPort];
     this.#openedAt = monotonicMs();
-    if (side === 'client' && mode === 'server-only') return;
+    if (side === 'client' && mode !== 'both') return;
     this.#send();
     this.#ticks = setInterval(() => this.#send(), tickMs);
   }
@@ -118,9 +118,21 @@ export class TcpStream {
   }
 
   #take(data: Buffer): void {
-    const seed = streamSeed(this.#clientPort, this.#options.side === 'client' ? 'server' : 'client');
+    const { side, mode } = this.#options;
+    const fromServer = side === 'client' || mode === 'echo';
+    const seed = streamSeed(this.#clientPort, fromServer ? 'server' : 'client');
     this.#inOrder &&= matchesPattern(seed, this.#received, data);
     this.#received += data.length;
     this.#lastReceivedAt = monotonicMs();
+    if (side === 'client' && mode === 'echo') this.#echo(data);
+  }
+
+  /** What the network does not take yet is not read either. */
+  #echo(data: Buffer): void {
+    if (!this.#socket.writable) return;
+    this.#sent += data.length;
+    if (this.#socket.write(data)) return;
+    this.#socket.pause();
+    this.#socket.once('drain', () => this.#socket.resume());
   }
 }

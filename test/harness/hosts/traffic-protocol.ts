@@ -12,12 +12,12 @@ export const LIMITS = {
   minTickMs: 5,
   probesPerSecond: 5_000,
   probeSeconds: 300,
-  /** The program ends by itself after this. */
-  lifeSeconds: 1_200,
+  /** The program ends by itself after this: four hours. */
+  lifeSeconds: 14_400,
 } as const;
 
-/** `both`: both ends send. `server-only`: the client never sends a byte. */
-const modeSchema = z.enum(['both', 'server-only']);
+/** `both`: both ends send. `server-only`: the client never sends a byte. `echo`: the client sends back what it receives. */
+const modeSchema = z.enum(['both', 'server-only', 'echo']);
 const portSchema = z.number().int().min(1).max(65_535);
 const tickSchema = z.number().int().min(LIMITS.minTickMs).max(60_000);
 const chunkSchema = z.number().int().min(1).max(LIMITS.chunkBytes);
