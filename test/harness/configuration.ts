@@ -1,0 +1,43 @@
+/**
+ * The examples' configuration files, changed for a lab. Pure, on text: what the examples say is what is tried.
+ */
+
+/** An edge agent of the lab. */
+export interface AgentSpec {
+  /** That of its domain in the controller's configuration. */
+  readonly name: string;
+  /** The bridge that it runs beside. */
+  readonly bridge: string;
+  /** The port that it dials, where something stands between it and the controller. Default: the controller's own. */
+  readonly dials?: number;
+}
+
+/** Where agents dial, in the example. */
+const CHANNEL_PORT = /^(controller: \w+:\/\/[^/]*:)\d+/m;
+
+/** The agent's example, with another name, bridge and port. */
+export function asAgent(example: string, { name, bridge, dials }: AgentSpec): string {
+  const named = example.replace(/^name: .*$/m, `name: ${name}`).replace(/^bridge: .*$/m, `bridge: ${bridge}`);
+  return dials === undefined ? named : named.replace(CHANNEL_PORT, `$1${dials}`);
+}
+
+/** The agent's configuration, for a controller with TLS; `tls` is the section. */
+export function overTls(agentYaml: string, tls: string): string {
+  return `${agentYaml.replace('ws://', 'wss://')}\n${tls}`;
+}
+
+/** On how many ports alice may be at once. */
+export function mayHave(attachments: 1 | 2, controllerYaml: string): string {
+  if (attachments === 1) return controllerYaml;
+  return controllerYaml.replace(/^( *)policy: .*$/m, `$&\n$1attachments: ${attachments}`);
+}
+
+/** Alice may learn addresses. The example has the line, commented out. */
+export function mayLearn(controllerYaml: string): string {
+  return controllerYaml.replace('    # learn:', '    learn:');
+}
+
+/** Without the timings, for others to be appended. */
+export function withoutTimings(controllerYaml: string): string {
+  return controllerYaml.replace(/^timings:(\n.*)*/m, '');
+}
