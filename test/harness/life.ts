@@ -113,6 +113,15 @@ export class Life {
     );
   }
 
+  /** The names of those that got an answer twice, ever. */
+  async doubled(): Promise<readonly string[]> {
+    const { exchanges } = await this.client.report();
+    return [
+      ...this.#names.udp.filter((_, index) => (exchanges[index]?.doubled ?? 0) > 0),
+      ...this.#pings.filter(({ ping }) => ping.report().doubled > 0).map(({ name }) => name),
+    ];
+  }
+
   /** Closes what there is, and watches it no more. */
   async end(): Promise<void> {
     const { tcp } = await this.client.report();
