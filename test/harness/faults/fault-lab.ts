@@ -20,7 +20,7 @@ const STOPPED_MS = 5_000;
 /** Ends a fault: what was killed is started again, as an init system would. */
 export type Heal = () => Promise<void>;
 
-const containersSchema = z.object({ ID: z.string() });
+const containerSchema = z.object({ ID: z.string() });
 
 export interface FaultLabOptions {
   readonly standbys: readonly Place[];
@@ -83,6 +83,11 @@ export class FaultLab {
     }
   }
 
+  /** Whether a domain's agent has a container that could be killed. */
+  async hasContainer(agent: Place): Promise<boolean> {
+    return (await containersOf(agent)).length > 0;
+  }
+
   #link(among: ReadonlyMap<string, FaultyLink>, name: string): FaultyLink {
     const found = among.get(name);
     if (!found) throw new Error(`there is no link of ${name}`);
@@ -122,12 +127,17 @@ async function stateOf(pid: number): Promise<string | undefined> {
   return text.slice(text.lastIndexOf(')') + 2).at(0);
 }
 
-/** The newest container of a domain's agent. */
-export async function containerOf(agent: string): Promise<string> {
+/** The running containers of a domain's agent, the newest first. */
+async function containersOf(agent: string): Promise<readonly string[]> {
   const { stdout } = await run('docker', [
     ...['ps', '--no-trunc', '--format', '{{json .}}', '--filter', `label=paguro.agent=${agent}`],
   ]);
-  const [first] = stdout.trim().split('\n').filter(Boolean);
-  if (first === undefined) throw new Error(`the agent of ${agent} has no container`);
-  return containersSchema.parse(JSON.parse(first)).ID;
+  const lines = stdout.split('\n').filter((line) => line !== '');
+  return lines.map((line) => containerSchema.parse(JSON.parse(line)).ID);
+}
+
+async function containerOf(agent: string): Promise<string> {
+  const [newest] = await containersOf(agent);
+  if (newest === undefined) throw new Error(`the agent of ${agent} has no container`);
+  return newest;
 }
