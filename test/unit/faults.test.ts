@@ -4,7 +4,7 @@
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import t from 'tap';
-import type { Status } from '../../shared/api/schema.js';
+import type { StandbyStatus, Status } from '../../shared/api/schema.js';
 import { CELLS, FAULTS, REPRESENTATIVES, STEPS } from '../harness/faults/cells.js';
 import { FaultyLink } from '../harness/faults/faulty-link.js';
 import type { CellResult } from '../harness/faults/run-cell.js';
@@ -145,7 +145,9 @@ t.test('a faulty link', async (t) => {
 });
 
 t.test('a system at rest', async (t) => {
-  const standby = (domain: string, state: string) => ({ domain, epoch: 2, state });
+  const standby = (domain: string, state: StandbyStatus['state']): StandbyStatus => ({
+    ...{ domain, epoch: 2, state, behind: 0 },
+  });
   const status = (change: {
     readonly handover?: string;
     readonly connected?: boolean;
@@ -155,7 +157,7 @@ t.test('a system at rest', async (t) => {
       epoch: number;
       role: 'active' | 'standby' | 'draining';
     }[];
-    readonly standbys?: readonly object[];
+    readonly standbys?: readonly StandbyStatus[];
   }): Status => {
     const {
       instances = [
@@ -185,7 +187,7 @@ t.test('a system at rest', async (t) => {
   t.match(of({ connected: false }), /s1/);
   t.match(of({ ok: false }), /ill/);
   t.match(of({ standbys: [] }), /no standby ready in edge-1/);
-  t.match(of({ standbys: [standby('edge-1', 'behind')] }), /no standby ready in edge-1/);
+  t.match(of({ standbys: [standby('edge-1', 'building')] }), /no standby ready in edge-1/);
   const active = { domain: 'sdn-1', epoch: 1, role: 'active' } as const;
   const second = of({ instances: [active, { domain: 'edge-1', epoch: 2, role: 'active' }] });
   t.match(second, /active 2 in edge-1/);

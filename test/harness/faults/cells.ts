@@ -2,18 +2,10 @@
  * The fault matrix as a table: every step of a handover with every fault exactly before it, and what is expected to come of it. Pure.
  */
 
+import { type HandoverStep, stepSchema } from '../../../shared/api/schema.js';
+
 /** In the order in which a handover goes through them. */
-export const STEPS = [
-  'export',
-  'prepare',
-  'path',
-  'catch-up',
-  'activate',
-  'steer',
-  'drain',
-  'retire',
-] as const;
-export type Step = (typeof STEPS)[number];
+export const STEPS: readonly HandoverStep[] = stepSchema.options;
 
 export const FAULTS = [
   'controller killed',
@@ -43,7 +35,7 @@ export interface Cell {
   /** `steer × old agent killed`. */
   readonly name: string;
   /** The fault comes before it; idle: no handover is under way. */
-  readonly step: Step | 'idle';
+  readonly step: HandoverStep | 'idle';
   readonly fault: Fault;
   /** Undefined for what there is one of. */
   readonly side?: Side;
@@ -81,7 +73,7 @@ function cell(step: Cell['step'], fault: Fault, side: Side | undefined): Cell {
 }
 
 /** There is no container of the new domain before it is prepared. */
-const exists = (step: Step, fault: Fault, side: Side): boolean =>
+const exists = (step: HandoverStep, fault: Fault, side: Side): boolean =>
   !(fault === 'container killed' && side === 'new' && STEPS.indexOf(step) <= STEPS.indexOf('prepare'));
 
 /** Every cell, by rows: idle, then step by step. */

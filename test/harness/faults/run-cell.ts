@@ -1,7 +1,6 @@
 /**
  * One cell of the fault matrix: a handover comes to a step, something breaks exactly there, and what becomes of it is looked at on the wire.
  */
-import { ApiError } from '../../../shared/api/errors.js';
 import { realClock, sleep } from '../../../shared/runtime/clock.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
 import { casualties, type Judged, LIFE_PORTS, Life } from '../life.js';
@@ -10,7 +9,7 @@ import { count, WireRig } from '../rig.js';
 import { admissions } from './admission-probe.js';
 import type { Cell, Outcome } from './cells.js';
 import type { FaultLab, Heal } from './fault-lab.js';
-import { goOn, orderPaused } from './order.js';
+import { orderPaused } from './order.js';
 import { atRest } from './settled.js';
 
 export const TERMINAL = 'alice';
@@ -104,10 +103,10 @@ class CellRun {
     this.connections = life.size;
     this.#expect('before the fault', casualties(await life.judge()));
     if (from.startsWith('edge')) await this.#expectAdmission(from, true);
-    if (cell.step !== 'idle') await orderPaused(paguro, to, cell.step);
+    if (cell.step !== 'idle') await orderPaused(paguro, TERMINAL, to, cell.step);
     this.#heal = await lab.break(cell.fault, where);
     const controllerAway = cell.fault.startsWith('controller');
-    if (cell.step !== 'idle' && !controllerAway) await goOn(paguro);
+    if (cell.step !== 'idle' && !controllerAway) await paguro.api.continue(TERMINAL);
     // Nothing forbidden may pass in all this time.
     const during = await wire.during(sleep(realClock, FAULT_MS));
     if (controllerAway) this.#expect('while the controller is away', casualties(await life.judge()));
@@ -135,12 +134,7 @@ class CellRun {
     const heal = this.#heal;
     this.#heal = undefined;
     await heal?.();
-    if (cell.fault === 'controller stopped' && cell.step !== 'idle') {
-      // Its agents may be gone by now, and the handover with them.
-      await goOn(paguro).catch((error: unknown) => {
-        if (!(error instanceof Error) || error instanceof ApiError) throw error;
-      });
-    }
+    if (cell.fault === 'controller stopped') await paguro.api.continue(TERMINAL);
     await paguro.api.setPlacement(TERMINAL, 'stay');
     await atRest(paguro, TERMINAL, STANDBYS, SETTLE_MS);
     this.settledMs = performance.now() - began;

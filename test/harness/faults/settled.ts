@@ -1,14 +1,9 @@
 /**
  * What a system at rest looks like: one active firewall, a standby ready in every other domain that shall have one, and nothing else.
  */
-import { z } from 'zod';
 import type { Status, TerminalStatus } from '../../../shared/api/schema.js';
 import { LabError, waitFor } from '../../lab/index.js';
 import type { Paguro } from '../paguro.js';
-
-const standbysSchema = z.looseObject({
-  standbys: z.array(z.looseObject({ domain: z.string(), state: z.string() })),
-});
 
 /** What is not at rest yet; undefined when all is. */
 export function unrest(status: Status, terminal: string, standbys: readonly string[]): string | undefined {
@@ -24,7 +19,7 @@ export function unrest(status: Status, terminal: string, standbys: readonly stri
 
 function unrestOfInstances(
   { domains }: Status,
-  { name, active, ...rest }: TerminalStatus,
+  { name, active, standbys: known }: TerminalStatus,
   standbys: readonly string[],
 ): string | undefined {
   if (active === null) return 'no firewall is active';
@@ -42,7 +37,6 @@ function unrestOfInstances(
     return `not to be there: ${wrong.map(({ domain, role, epoch }) => `${role} ${epoch} in ${domain}`).join(', ')}`;
   if (!instances.some(({ domain }) => domain === active.domain)) return `${active.domain} has lost it`;
   const wanted = standbys.filter((domain) => domain !== active.domain);
-  const known = standbysSchema.safeParse(rest).data?.standbys ?? [];
   const unready = wanted.filter(
     (wantedDomain) => !known.some(({ domain, state }) => domain === wantedDomain && state === 'ready'),
   );
