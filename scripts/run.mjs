@@ -1,16 +1,20 @@
 /**
- * `npm run demo`, `npm run handovers`, `npm test`, `npm run fuzz` and `npm run setup`: sets up what is missing, then runs the program. Plain Node without dependencies,
+ * `npm run demo`, `npm test`, `npm run setup` and the others of package.json: sets up what is missing, then runs the program. Plain Node without dependencies,
  * because on a fresh clone there are none yet. Standard output belongs to the program; what set-up does is told on standard error.
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
+import { readAgain, runAgain } from './again.mjs';
 import { INTERRUPTED, interrupted, ROOT, runProgram, SetupError, setUp } from './setup.mjs';
 import { runTests, sumUp } from './test-report.mjs';
 
-const USAGE = 'usage: node scripts/run.mjs demo|handovers|test|fuzz|setup [ARGUMENT…]';
+const USAGE =
+  'usage: node scripts/run.mjs demo|handovers|test|test:all|faults|soak|again|fuzz|setup [ARGUMENT…]';
 /** tap stops a file after this. Unit files are pure or use loopback; end-to-end files run whole handovers. */
 const UNIT_FILE_SECONDS = 120;
 const E2E_FILE_SECONDS = 240;
+/** All cells of the fault matrix are in one file. */
+const ALL_CELLS_SECONDS = 3_600;
 /** End-to-end tests that may be skipped: name → reason. Any other that is skipped counts as failed. */
 const ALLOWED_SKIPS = {};
 
@@ -43,7 +47,13 @@ function sourceOfTest(arg) {
   return path;
 }
 
-async function test(args) {
+/** `npm run test:all`: all tests, and in the fault matrix every cell. */
+async function testAll(args) {
+  process.env.PAGURO_CELLS = 'all';
+  return test(args, ALL_CELLS_SECONDS);
+}
+
+async function test(args, e2eFileSeconds = E2E_FILE_SECONDS) {
   const { unit, e2e } = selectTests(args);
   const options = args.filter((arg) => arg.startsWith('-'));
   await setUp({ lab: e2e.length > 0, image: e2e.length > 0 });
@@ -54,7 +64,7 @@ async function test(args) {
     results.push(
       await runTests([file], {
         jobs: 1,
-        timeoutSeconds: E2E_FILE_SECONDS,
+        timeoutSeconds: e2eFileSeconds,
         options,
         allowedSkips: ALLOWED_SKIPS,
       }),
@@ -64,21 +74,26 @@ async function test(args) {
   return interrupted() ? INTERRUPTED : code;
 }
 
-/** A program that enters a lab. */
-async function inLab(name, args) {
-  await setUp({ lab: true, image: true });
+/** A program of this folder that needs nothing but the build, or a lab as well. */
+async function program(name, args, { lab }) {
+  await setUp({ lab, image: lab });
   return runProgram(process.execPath, [join(ROOT, 'dist', 'scripts', `${name}.js`), ...args]);
 }
 
-async function fuzz(args) {
-  await setUp({ lab: false, image: false });
-  return runProgram(process.execPath, [join(ROOT, 'dist', 'scripts', 'fuzz.js'), ...args]);
+/** `npm run again -- FILE --times N`: one test file so many times in a row, each time in a process of its own. */
+async function again(args) {
+  const { files, times } = readAgain(args);
+  const compiled = files.map((file) => join('dist', sourceOfTest(file).replace(/\.ts$/, '.js')));
+  await setUp({ lab: true, image: true });
+  return runAgain(compiled, times, { cwd: ROOT });
 }
 
 async function main([what, ...args]) {
-  if (what === 'demo' || what === 'handovers') return inLab(what, args);
   if (what === 'test') return test(args);
-  if (what === 'fuzz') return fuzz(args);
+  if (what === 'test:all') return testAll(args);
+  if (what === 'again') return again(args);
+  if (['demo', 'handovers', 'faults', 'soak'].includes(what)) return program(what, args, { lab: true });
+  if (what === 'fuzz') return program(what, args, { lab: false });
   if (what !== 'setup') throw new SetupError(USAGE);
   await setUp({ lab: true, image: true });
   return 0;

@@ -36,7 +36,7 @@ except OSError as error:
 `;
 
 t.setTimeout(120_000);
-const paguro = await Paguro.start({ policy: POLICY, docker: false, agent: false });
+const paguro = await Paguro.start({ policy: POLICY, docker: false, agents: [] });
 t.teardown(() => paguro.close());
 const [alice, server] = [paguro.host('h1'), paguro.host('h2')];
 

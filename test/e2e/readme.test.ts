@@ -45,7 +45,7 @@ t.test('the plugin is loaded from the configuration, and filtered packets pass i
   await writeFile(join(currentLab().folder, 'my-plugin.mjs'), block('my-plugin.mjs'));
   const paguro = await Paguro.start({
     docker: false,
-    agent: false,
+    agents: [],
     controllerYaml: 'plugins:\n  - module: ./my-plugin.mjs\n    options: { blocked: 10.0.0.3 }\n',
   });
   await paguro.attach('alice', 'h1', 'sdn-1');

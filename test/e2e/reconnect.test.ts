@@ -35,7 +35,7 @@ async function arrivals(): Promise<z.infer<typeof ready>[]> {
 t.test(
   'switches that come back have every rule already, and connections of both families live on',
   async (t) => {
-    const paguro = await Paguro.start({ docker: false, agent: false });
+    const paguro = await Paguro.start({ docker: false, agents: [] });
     const [alice, server] = [startTraffic(paguro.host('h1')), startTraffic(paguro.host('h2'))];
     await server.listen({
       tcp: [

@@ -26,16 +26,20 @@ import {
   tlsYaml,
   waitFor,
 } from '../lab/index.js';
+import { type AgentSpec, asAgent, mayLearn, ofAlice, overTls, withoutTimings } from './configuration.js';
 import type { Host } from './hosts/host.js';
 
 const CONTROLLER = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
 const AGENT = fileURLToPath(new URL('../../edge-agent/main.js', import.meta.url));
+const FIRST_AGENT = 'edge-1';
 const READY_MS = 20_000;
 const HANDOVER_MS = 60_000;
 /** Of the switches of the demo's network. */
 const DPIDS = [1, 2, 3];
 
 export interface PaguroOptions {
+  /** The whole text of the controller's configuration in place of the example, but for the socket, which is appended. */
+  readonly controller?: string;
   /** YAML text of alice's policy. Default: scripts/examples/policy-phone.yaml. */
   readonly policy?: string;
   /** Appended to the controller's configuration: `timings:`, `plugins:`. */
@@ -53,8 +57,8 @@ export interface PaguroOptions {
   readonly tls?: boolean;
   /** Default true. */
   readonly docker?: boolean;
-  /** Default true. */
-  readonly agent?: boolean;
+  /** Default: edge-1, beside s2. */
+  readonly agents?: readonly AgentSpec[];
   /** Called when the network is there and no controller yet. */
   readonly beforeController?: (net: Mininet) => Promise<void>;
 }
@@ -64,12 +68,14 @@ export class Paguro {
   readonly api: ApiClient;
   readonly #events: ApiEvent[] = [];
   readonly #stop = new AbortController();
+  readonly #agents = new Map<string, Daemon>();
+  #controller: Daemon | undefined;
 
   private constructor(
     readonly net: Mininet,
     readonly docker: Docker | undefined,
     readonly folder: string,
-    private parts: { controller?: Daemon; agent?: Daemon },
+    readonly agents: readonly AgentSpec[],
     socket: string,
   ) {
     this.api = new ApiClient(`unix:${socket}`);
@@ -79,22 +85,24 @@ export class Paguro {
     const lab = currentLab();
     const policy =
       options.policy ?? (await readFile(sourceFile('scripts/examples/policy-phone.yaml'), 'utf8'));
-    const controller = await readFile(sourceFile('scripts/examples/controller.yaml'), 'utf8');
+    const controller =
+      options.controller ?? (await readFile(sourceFile('scripts/examples/controller.yaml'), 'utf8'));
     const agent = await readFile(sourceFile('scripts/examples/agent.yaml'), 'utf8');
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
-    const withoutTimings =
-      options.controllerYaml === undefined ? controller : controller.replace(/^timings:(\n.*)*/m, '');
-    const alices = ofAlice(withoutTimings, options);
+    const bare = options.controllerYaml === undefined ? controller : withoutTimings(controller);
+    const alices = ofAlice(bare, options);
     const learning = options.learn ? mayLearn(alices) : alices;
     const tls = options.tls ?? true;
     writeFileSync(
       join(lab.folder, 'controller.yaml'),
       `${learning}\nsocket: ${lab.apiSocket}\n${tls ? tlsYaml(await labCertificate('controller')) : ''}${options.controllerYaml ?? ''}`,
     );
-    writeFileSync(
-      join(lab.folder, 'agent.yaml'),
-      `${tls ? overTls(agent, tlsYaml(await labCertificate('agent', 'edge-1'))) : agent}\n${options.agentYaml ?? ''}`,
-    );
+    const agents = options.agents ?? [{ name: FIRST_AGENT, bridge: 's2' }];
+    for (const spec of agents) {
+      const plain = asAgent(agent, spec);
+      const yaml = tls ? overTls(plain, tlsYaml(await labCertificate('agent', spec.name))) : plain;
+      writeFileSync(configOf(lab.folder, spec.name), `${yaml}\n${options.agentYaml ?? ''}`);
+    }
     await startOpenVSwitch();
     if (tls) await certifySwitches(options.network?.switches?.map(({ dpid }) => dpid) ?? DPIDS);
     const [net, docker] = await Promise.all([
@@ -102,9 +110,9 @@ export class Paguro {
       options.docker === false ? undefined : startDocker(),
     ]);
     await options.beforeController?.(net);
-    const paguro = new Paguro(net, docker, lab.folder, {}, lab.apiSocket);
+    const paguro = new Paguro(net, docker, lab.folder, agents, lab.apiSocket);
     await paguro.startController();
-    if (options.agent !== false) await paguro.startAgent();
+    await Promise.all(agents.map(({ name }) => paguro.startAgent(name)));
     return paguro;
   }
 
@@ -125,7 +133,7 @@ export class Paguro {
   /** Settles when all switches are connected. */
   async startController(): Promise<void> {
     const config = join(this.folder, 'controller.yaml');
-    this.parts.controller = await startDaemon(
+    this.#controller = await startDaemon(
       process.execPath,
       [CONTROLLER, 'controller', '--config', config],
       async () => {
@@ -138,31 +146,45 @@ export class Paguro {
   }
 
   /** Settles when the agent is connected; whether it can run firewalls is another question, which its domain's status answers. */
-  async startAgent(): Promise<void> {
-    const config = join(this.folder, 'agent.yaml');
-    this.parts.agent = await startDaemon(
+  async startAgent(name = FIRST_AGENT): Promise<void> {
+    const config = configOf(this.folder, name);
+    const daemon = await startDaemon(
       process.execPath,
       [AGENT, '--config', config],
       async () => {
-        const edge = await this.domain('edge-1');
+        const edge = await this.domain(name).catch(() => undefined);
         return edge !== undefined && !edge.problem?.startsWith('no agent');
       },
-      { name: 'agent', hint: 'The agent did not connect.', timeoutMs: READY_MS },
+      {
+        name: name === FIRST_AGENT ? 'agent' : `agent-${name}`,
+        hint: 'The agent did not connect.',
+        timeoutMs: READY_MS,
+      },
     );
+    this.#agents.set(name, daemon);
   }
 
-  async stopAgent(): Promise<void> {
-    await this.parts.agent?.close();
+  async stopAgent(name = FIRST_AGENT): Promise<void> {
+    await this.#agents.get(name)?.close();
   }
 
   /** As by `kill -9`: it has no time to put anything away. */
-  async killAgent(): Promise<void> {
-    await kill(this.parts.agent);
+  async killAgent(name = FIRST_AGENT): Promise<void> {
+    await kill(this.#agents.get(name));
   }
 
   /** As by `kill -9`. */
   async killController(): Promise<void> {
-    await kill(this.parts.controller);
+    await kill(this.#controller);
+  }
+
+  /** Those of its programs that run now. */
+  pids(): { readonly controller: number | undefined; readonly agents: ReadonlyMap<string, number> } {
+    const running = [...this.#agents].filter(([, daemon]) => daemon.running());
+    return {
+      controller: this.#controller?.running() ? this.#controller.pid : undefined,
+      agents: new Map(running.map(([name, daemon]) => [name, daemon.pid])),
+    };
   }
 
   async domain(name: string) {
@@ -245,8 +267,8 @@ export class Paguro {
 
   async close(): Promise<void> {
     this.#stop.abort();
-    await this.parts.agent?.close();
-    await this.parts.controller?.close();
+    await Promise.all([...this.#agents.values()].map((agent) => agent.close()));
+    await this.#controller?.close();
     await this.net.close();
     await this.docker?.close();
   }
@@ -266,19 +288,6 @@ async function kill(daemon: Daemon | undefined): Promise<void> {
   await daemon.ended;
 }
 
-/** More lines of the example's terminal. */
-function ofAlice(controllerYaml: string, { standbys = [], attachments = 1 }: PaguroOptions): string {
-  const policy = '    policy: policy-phone.yaml';
-  const lines = [policy, `    standbys: [${standbys.join(', ')}]`, `    attachments: ${attachments}`];
-  return controllerYaml.replace(policy, lines.join('\n'));
-}
-
-/** The example has the line, commented out. */
-function mayLearn(controllerYaml: string): string {
-  return controllerYaml.replace('    # learn:', '    learn:');
-}
-
-/** The agent's configuration, for a controller with TLS. */
-function overTls(agentYaml: string, tls: string): string {
-  return `${agentYaml.replace('ws://', 'wss://')}\n${tls}`;
+function configOf(folder: string, agent: string): string {
+  return join(folder, agent === FIRST_AGENT ? 'agent.yaml' : `agent-${agent}.yaml`);
 }

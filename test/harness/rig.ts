@@ -100,8 +100,8 @@ export class WireRig {
     return tryForbidden(this.rig, forbiddenFrames(options), options, SENTINEL_PORT);
   }
 
-  /** Sends rounds without waiting until `work` is done; the last is sent after it began to end. */
-  async during(work: Promise<unknown>): Promise<readonly Trial[]> {
+  /** Sends rounds, `pauseMs` apart, without waiting until `work` is done; the last is sent after it began to end. */
+  async during(work: Promise<unknown>, pauseMs = 20): Promise<readonly Trial[]> {
     const trials: Trial[] = [];
     let done = false;
     const finished = work.finally(() => {
@@ -111,7 +111,7 @@ export class WireRig {
     finished.catch(() => {});
     while (!done && this.#round < MAX_ROUNDS) {
       trials.push(await sendCases(this.rig, forbiddenFrames(this.#next())));
-      await sleep(realClock, 20);
+      await sleep(realClock, pauseMs);
     }
     await finished;
     return trials;

@@ -111,6 +111,55 @@ t.test('a test that is not there, and an unknown word, are refused with what to 
   const missing = run('test', 'test/unit/none-such.test.ts');
   t.equal(missing.status, 1);
   t.match(String(missing.stderr), /no such test: test\/unit\/none-such\.test\.ts/);
-  t.match(String(run('dance').stderr), /usage: .* demo\|test\|fuzz\|setup/);
+  t.match(String(run('dance').stderr), /usage: .* demo\|test\|.*\|setup/);
   t.match(String(run('test', 'package.json').stderr), /not a test: package\.json/);
+});
+
+const AGAIN = pathToFileURL(sourceFile('scripts', 'again.mjs')).href;
+
+function again(text: string): { lines: readonly string[]; code: number | null; stderr: string } {
+  const source = `import { readAgain, runAgain } from ${JSON.stringify(AGAIN)}; ${text}`;
+  const { stdout, stderr, status } = spawnSync(process.execPath, ['--input-type=module', '-e', source], {
+    encoding: 'utf8',
+  });
+  return { lines: stdout.trimEnd().split('\n'), code: status, stderr };
+}
+
+t.test('a file is run so many times, and each failure counts: nothing is tried again', async (t) => {
+  const folder = t.testdir({
+    'good.js': '',
+    // Fails the second time, and only then.
+    'flaky.js': `import { existsSync, writeFileSync } from 'node:fs';
+      const once = existsSync('first');
+      writeFileSync('first', '');
+      if (once && !existsSync('second')) { writeFileSync('second', ''); process.exit(3); }`,
+  });
+  const run = (file: string) =>
+    again(
+      `process.exitCode = await runAgain([${JSON.stringify(file)}], 3, { cwd: ${JSON.stringify(folder)} })`,
+    );
+  const good = run('good.js');
+  t.equal(good.code, 0, good.stderr);
+  t.equal(good.lines.at(-1), 'good.js: 3 of 3 runs passed, of 3 wanted');
+  const flaky = run('flaky.js');
+  t.equal(flaky.code, 1);
+  t.match(flaky.lines[1], /^flaky\.js 2\/3: FAILED in .* s \(exit code 3\), see /);
+  t.equal(flaky.lines.at(-1), 'flaky.js: 2 of 3 runs passed, of 3 wanted');
+});
+
+t.test('a run that does not end is ended, and has failed', async (t) => {
+  const folder = t.testdir({ 'hangs.js': 'setInterval(() => {}, 1000)' });
+  const options = `{ cwd: ${JSON.stringify(folder)}, runMs: 200 }`;
+  const { lines, code } = again(`process.exitCode = await runAgain(['hangs.js'], 1, ${options})`);
+  t.equal(code, 1);
+  t.match(lines[0], /FAILED .*longer than 0\.2 s/);
+});
+
+t.test('what is to be run again is read from the arguments', async (t) => {
+  const read = (args: readonly string[]) =>
+    again(`console.log(JSON.stringify(readAgain(${JSON.stringify(args)})))`);
+  t.same(JSON.parse(read(['a', '--times', '7', 'b']).lines[0] ?? ''), { files: ['a', 'b'], times: 7 });
+  t.same(JSON.parse(read(['a']).lines[0] ?? ''), { files: ['a'], times: 20 });
+  for (const wrong of [[], ['a', '--times'], ['a', '--times', '0'], ['a', '--times', 'x'], ['a', '--retry']])
+    t.match(read(wrong).stderr, /usage: npm run again/);
 });

@@ -1,0 +1,31 @@
+/**
+ * The fault matrix: something breaks exactly before a step of a handover, and what becomes of connections and forbidden packets is seen on
+ * the wire. One cell of each family of faults; all of them with PAGURO_CELLS=all, as `npm run test:all` has it.
+ */
+import '../lab/enter.js';
+import t from 'tap';
+import { CELLS, REPRESENTATIVES } from '../harness/faults/cells.js';
+import { Matrix } from '../harness/faults/matrix.js';
+import type { CellResult } from '../harness/faults/run-cell.js';
+import { markdown } from '../harness/faults/table.js';
+
+const cells = process.env.PAGURO_CELLS === 'all' ? CELLS : REPRESENTATIVES;
+const CELL_MS = 120_000;
+
+t.setTimeout(cells.length * CELL_MS);
+
+const results: CellResult[] = [];
+const matrix = await Matrix.start();
+t.teardown(() => matrix.close());
+
+for (const cell of cells) {
+  await t.test(cell.name, async (t) => {
+    const result = await matrix.run(cell);
+    results.push(result);
+    t.same(result.faults, []);
+    t.equal(result.outcome, cell.expected, cell.reason ?? `${result.connections} connections`);
+    t.ok(result.forbidden > 1_000, `${result.forbidden} forbidden frames were tried`);
+  });
+}
+
+t.comment(`\n${markdown(results)}`);

@@ -1,0 +1,43 @@
+/**
+ * Runs cells of the fault matrix one after another in one lab. A cell that leaves the system in disorder has it started anew: the next
+ * one is not to suffer from it.
+ */
+import { messageOf } from '../../../shared/runtime/message-of.js';
+import type { Cell } from './cells.js';
+import { FaultLab } from './fault-lab.js';
+import { bringTo, type CellResult, runCell, STANDBYS, TERMINAL, TIMINGS } from './run-cell.js';
+
+export class Matrix {
+  private constructor(readonly lab: FaultLab) {}
+
+  /** Attaches alice to s1. */
+  static async start(): Promise<Matrix> {
+    const lab = await FaultLab.start({ standbys: STANDBYS, timings: TIMINGS });
+    await lab.paguro.attach(TERMINAL, 'h1', 'sdn-1');
+    return new Matrix(lab);
+  }
+
+  async run(cell: Cell): Promise<CellResult> {
+    const result = await runCell(this.lab, cell);
+    if (result.outcome !== 'FAULT') return result;
+    const disorder = await bringTo(this.lab, 'sdn-1').then(
+      () => undefined,
+      (error: unknown) => messageOf(error),
+    );
+    if (disorder === undefined) return result;
+    await this.#startAnew();
+    return { ...result, faults: [...result.faults, `started anew: ${disorder}`] };
+  }
+
+  close(): Promise<void> {
+    return this.lab.close();
+  }
+
+  async #startAnew(): Promise<void> {
+    const { paguro } = this.lab;
+    await Promise.all([paguro.killController(), ...paguro.agents.map(({ name }) => paguro.killAgent(name))]);
+    await paguro.startController();
+    await Promise.all(paguro.agents.map(({ name }) => paguro.startAgent(name)));
+    await bringTo(this.lab, 'sdn-1');
+  }
+}

@@ -1,0 +1,179 @@
+/**
+ * One cell of the fault matrix: a handover comes to a step, something breaks exactly there, and what becomes of it is looked at on the wire.
+ */
+import { realClock, sleep } from '../../../shared/runtime/clock.js';
+import { messageOf } from '../../../shared/runtime/message-of.js';
+import { casualties, type Judged, LIFE_PORTS, Life } from '../life.js';
+import { type Place, SWITCH_OF } from '../places.js';
+import { count, WireRig } from '../rig.js';
+import { admissions } from './admission-probe.js';
+import type { Cell, Outcome } from './cells.js';
+import type { FaultLab, Heal } from './fault-lab.js';
+import { orderPaused } from './order.js';
+import { atRest } from './settled.js';
+
+export const TERMINAL = 'alice';
+/** In every other domain of them than the active one there is a standby. Handovers go between the others, which are cold therefore. */
+export const STANDBYS: readonly Place[] = ['sdn-2', 'edge-2'];
+/** Short, so that leases run out and standbys take over while the fault lasts. */
+export const TIMINGS = {
+  drainMs: 300,
+  leaseMs: 1_500,
+  prepareMs: 10_000,
+  callMs: 2_000,
+  retryMs: 1_000,
+  takeoverMs: 1_000,
+  digestMs: 500,
+} as const;
+/** Longer than a lease, and than it takes to notice a death. */
+const FAULT_MS = 3_500;
+const SETTLE_MS = 30_000;
+
+export interface CellResult {
+  readonly cell: Cell;
+  readonly outcome: Outcome | 'FAULT';
+  /** What was not as it must be. */
+  readonly faults: readonly string[];
+  readonly connections: number;
+  readonly forbidden: number;
+  /** From the end of the fault until all was as before; undefined when it never was. */
+  readonly settledMs: number | undefined;
+}
+
+/** From where to where the firewall moves, and where it breaks. */
+function plan({ step, side, fault }: Cell): { from: Place; to: Place; where: Place } {
+  if (step === 'idle') {
+    const where = fault === "switch's connection cut" ? 'sdn-1' : side === 'standby' ? 'edge-2' : 'edge-1';
+    return { from: 'edge-1', to: 'sdn-1', where };
+  }
+  if (side === 'old') return { from: 'edge-1', to: 'sdn-1', where: 'edge-1' };
+  return { from: 'sdn-1', to: 'edge-1', where: side === 'new' ? 'edge-1' : 'sdn-1' };
+}
+
+/** Brings the system to rest with the firewall active in the domain. */
+export async function bringTo(lab: FaultLab, domain: Place): Promise<void> {
+  const { paguro } = lab;
+  await paguro.api.setPlacement(TERMINAL, 'stay');
+  const status = await atRest(paguro, TERMINAL, STANDBYS, SETTLE_MS);
+  if (status.active?.domain === domain) return;
+  const report = await paguro.handover(TERMINAL, domain);
+  if (report.outcome !== 'done') throw new Error(`the move to ${domain}: ${report.error}`);
+  await atRest(paguro, TERMINAL, STANDBYS, SETTLE_MS);
+}
+
+/** Never fails: what goes wrong is the result. */
+export async function runCell(lab: FaultLab, cell: Cell): Promise<CellResult> {
+  const run = new CellRun(lab, cell);
+  let outcome: CellResult['outcome'] = 'FAULT';
+  try {
+    outcome = await run.run();
+  } catch (error) {
+    run.faults.push(messageOf(error));
+  } finally {
+    await run.close().catch((error: unknown) => run.faults.push(messageOf(error)));
+  }
+  const { faults, connections, forbidden, settledMs } = run;
+  return { cell, outcome: faults.length > 0 ? 'FAULT' : outcome, faults, connections, forbidden, settledMs };
+}
+
+class CellRun {
+  readonly faults: string[] = [];
+  connections = 0;
+  forbidden = 0;
+  settledMs: number | undefined;
+  #life: Life | undefined;
+  #wire: WireRig | undefined;
+  #heal: Heal | undefined;
+
+  constructor(
+    readonly lab: FaultLab,
+    readonly cell: Cell,
+  ) {}
+
+  async run(): Promise<Outcome> {
+    const { lab, cell } = this;
+    const { paguro } = lab;
+    const { from, to, where } = plan(cell);
+    await bringTo(lab, from);
+    const life = await Life.start(paguro);
+    this.#life = life;
+    const wire = await WireRig.start(paguro, LIFE_PORTS);
+    this.#wire = wire;
+    await life.open(from);
+    this.connections = life.size;
+    this.#expect('before the fault', casualties(await life.judge()));
+    if (from.startsWith('edge')) await this.#expectAdmission(from, true);
+    if (cell.step !== 'idle') await orderPaused(paguro, TERMINAL, to, cell.step);
+    this.#heal = await lab.break(cell.fault, where);
+    const controllerAway = cell.fault.startsWith('controller');
+    if (cell.step !== 'idle' && !controllerAway) await paguro.api.continue(TERMINAL);
+    // Nothing forbidden may pass in all this time.
+    const during = await wire.during(sleep(realClock, FAULT_MS));
+    if (controllerAway) this.#expect('while the controller is away', casualties(await life.judge()));
+    if (isCutOff(cell)) await this.#expectAdmission('edge-1', false);
+    await this.#mend();
+    const judged = await this.#afterwards(life);
+    const last = await wire.round();
+    const { tried, passed } = count([...during, last]);
+    this.forbidden = tried;
+    this.#expect('unfiltered', passed);
+    this.#expect('doubled', await life.doubled());
+    return this.#outcome(judged);
+  }
+
+  async close(): Promise<void> {
+    await this.#heal?.();
+    await Promise.all([this.#life?.close(), this.#wire?.close()]);
+  }
+
+  /** The fault ends, and what it kept from coming to its end does. */
+  async #mend(): Promise<void> {
+    const began = performance.now();
+    const { cell, lab } = this;
+    const { paguro } = lab;
+    const heal = this.#heal;
+    this.#heal = undefined;
+    await heal?.();
+    if (cell.fault === 'controller stopped') await paguro.api.continue(TERMINAL);
+    await paguro.api.setPlacement(TERMINAL, 'stay');
+    await atRest(paguro, TERMINAL, STANDBYS, SETTLE_MS);
+    this.settledMs = performance.now() - began;
+  }
+
+  /** What became of the connections; and new ones are admitted. */
+  async #afterwards(life: Life): Promise<readonly Judged[]> {
+    const judged = await life.judge();
+    await life.open('afterwards');
+    const fresh = (await life.judge()).filter(({ name }) => name.startsWith('afterwards'));
+    this.#expect('opened afterwards', casualties(fresh));
+    return judged;
+  }
+
+  #outcome(judged: readonly Judged[]): Outcome {
+    const lost = casualties(judged);
+    if (lost.length === 0) return 'lives';
+    // Exchanges and pings that the policy lets the terminal begin have begun anew.
+    const tcp = judged.filter(({ name }) => name.includes('tcp'));
+    if (tcp.every(({ fate }) => fate !== 'survived')) return 'fails closed';
+    this.#expect('connections', lost);
+    return 'fails closed';
+  }
+
+  async #expectAdmission(edge: Place, wanted: boolean): Promise<void> {
+    const found = await admissions(this.lab.paguro, SWITCH_OF[edge]);
+    if (found.includes(true) === wanted) return;
+    this.faults.push(
+      wanted ? `the active firewall in ${edge} admits nothing` : `cut off, ${edge} still admits`,
+    );
+  }
+
+  #expect(what: string, wrong: readonly string[]): void {
+    if (wrong.length > 0) this.faults.push(`${what}: ${[...new Set(wrong)].join(', ')}`);
+  }
+}
+
+/** Nobody can have renewed the lease of a firewall in edge-1 for the whole time of the fault. */
+function isCutOff({ fault, side }: Cell): boolean {
+  if (side === 'standby' || fault === 'container killed') return false;
+  return fault !== "switch's connection cut";
+}
