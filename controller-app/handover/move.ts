@@ -20,11 +20,13 @@ import type { FirewallRecord } from './firewall-record.js';
 import type { Instances } from './instances.js';
 import type { Mirror } from './mirror.js';
 import type { CoordinatorOptions, HandoverOrder } from './options.js';
-import type { Placed } from './placed.js';
+import { isUnconfirmed, type Placed } from './placed.js';
 import { type Pause, Progress } from './progress.js';
 import type { Standby } from './standby.js';
 import { Stopwatch } from './stopwatch.js';
 
+/** The kernel that ends an instance's lease counts in seconds. */
+const LEASE_GRAIN_MS = 1_000;
 /** How long changes may take to a standby that is about to be active. */
 const FOLLOW_MS = 1_000;
 
@@ -61,6 +63,7 @@ export class Move {
   };
   #next: Next | undefined;
   #connections = 0;
+  #stateBytes = 0;
 
   constructor(readonly parts: MoveParts) {
     const { id, options, record, from, domain } = parts;
@@ -71,6 +74,7 @@ export class Move {
       () => options.clock.monotonic(),
       ({ name, ms }) => {
         const bytes = name === 'prepare' ? options.transfers.read(terminal).snapshot - before.snapshot : 0;
+        this.#stateBytes += bytes;
         const startedAt = options.clock.now() - ms;
         options.onEvent({ kind: 'phase', ...this.#names, phase: name, startedAt, ms, bytes });
       },
@@ -116,7 +120,7 @@ export class Move {
       ...(problem === undefined ? {} : { error: problem }),
       phases: watch.phases,
       totalMs: watch.phases.reduce((sum, phase) => sum + phase.ms, 0),
-      stateBytes: bytes.snapshot - before.snapshot,
+      stateBytes: this.#stateBytes,
       deltaBytes: bytes.delta - before.delta,
       connections: this.#connections,
     };
@@ -146,14 +150,34 @@ export class Move {
     return { placed, feed, counters, sequence };
   }
 
-  async #switch({ placed: { domain, id } }: Next): Promise<void> {
+  async #switch(next: Next): Promise<void> {
+    const { domain, id } = next.placed;
     const { options, instances, record, from, order, pause } = this.parts;
     if (order.breakBeforeMake) await instances.remove(from);
     await pause.at('activate');
     await domain.activate(id, options.timings.leaseMs);
     await pause.at('steer');
-    await options.steering.setActive(id);
+    await this.#lead(next);
     record.leaseEnd = options.clock.monotonic() + options.timings.leaseMs;
+  }
+
+  /**
+   * Fences the old instance: by steering, when every switch that is concerned confirms it. Where one can't, a lost instance is not taken for silent before
+   * its lease has run out.
+   */
+  async #lead({ placed: { domain, id } }: Next): Promise<void> {
+    const { options, instances, record, order } = this.parts;
+    const { steering, clock, timings, log } = options;
+    try {
+      await steering.setActive(id);
+    } catch (error) {
+      if (order.cause !== 'takeover' || !isUnconfirmed(error)) throw error;
+      const waitMs = Math.max(0, record.leaseEnd + LEASE_GRAIN_MS - clock.monotonic());
+      log.warn({ ...id, domain: domain.name, waitMs, error: messageOf(error) }, 'fenced by the lease');
+      await instances.pause(waitMs);
+      await domain.activate(id, timings.leaseMs);
+      await steering.takeOver(id);
+    }
   }
 
   /** What told of the old instance tells less from now on. */

@@ -11,7 +11,13 @@ import type { FirewallOptions } from './firewall-record.js';
 /** What the coordinator needs of steering. Every promise settles when the switches have confirmed. */
 export interface HandoverSteering {
   addPath(id: InstanceId, ends: Ends): Promise<void>;
+  /** Fails with the code `not-connected` when a switch that is concerned could not confirm it. */
   setActive(id: InstanceId): Promise<void>;
+  /**
+   * The same without those switches, which may lead to the instance before until they are back: that one must be known to admit nothing
+   * any more.
+   */
+  takeOver(id: InstanceId): Promise<unknown>;
   removePath(id: InstanceId): Promise<void>;
   /**
    * Nothing leads to any instance of the terminal until `setActive`: what arrives meanwhile is held, within bounds, and goes through the

@@ -16,6 +16,11 @@ export function isGone(error: unknown): boolean {
   return error instanceof DomainError && (error.code === 'no-instance' || error.code === 'stale-epoch');
 }
 
+/** A switch could not confirm where it leads to. */
+export function isUnconfirmed(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'not-connected';
+}
+
 /** Nobody was reached who could say. */
 export function isAway(error: unknown): boolean {
   return error instanceof DomainError && (error.code === 'unreachable' || error.code === 'not-ready');

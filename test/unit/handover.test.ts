@@ -89,6 +89,7 @@ function setUp(
     addPath: steer('addPath'),
     setActive: steer('setActive'),
     removePath: steer('removePath'),
+    takeOver: steer('takeOver'),
     hold: async (terminal) => diary.note('steering', `hold ${terminal}`, undefined),
   };
   const events: ApiEvent[] = [];

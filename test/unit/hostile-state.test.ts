@@ -120,6 +120,7 @@ function coordinatorOf(domains: readonly Domain[]): Coordinator {
       setActive: async () => {},
       removePath: async () => {},
       hold: async () => {},
+      takeOver: async () => {},
     },
     firewalls: [{ terminal: alice, policy: examplePolicy, standbys: [] }],
     timings: { drainMs: 10, leaseMs: 60_000, takeoverMs: 1_000, digestMs: 60_000, retryMs: 1_000 },

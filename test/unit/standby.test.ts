@@ -252,6 +252,7 @@ async function system(
       addPath: note('add'),
       setActive: note('active'),
       removePath: note('remove'),
+      takeOver: note('takeOver'),
       hold: note('hold'),
     },
     firewalls: [{ terminal: alice, policy: examplePolicy, standbys }],

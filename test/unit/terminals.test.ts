@@ -65,6 +65,7 @@ function places(t: { teardown(done: () => Promise<void>): void }) {
       setActive: async () => {},
       removePath: async () => {},
       hold: async () => {},
+      takeOver: async () => {},
     },
     firewalls: [{ terminal: alice, policy: examplePolicy, standbys: [] }],
     timings: { drainMs: 5, leaseMs: 60_000, takeoverMs: 1_000, digestMs: 60_000, retryMs: 1_000 },
