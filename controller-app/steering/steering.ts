@@ -69,7 +69,7 @@ export class Steering {
       await this.#portKnown(ends.dpid, ends.terminalSide);
       await this.#portKnown(ends.dpid, ends.networkSide);
     }
-    const path: Path = { number: this.numbers.of(id), ends };
+    const path: Path = { number: this.numbers.of(id, 'steering'), ends };
     await this.#change(id.terminal, (view) => ({
       ...view,
       paths: [...view.paths.filter(({ number }) => number !== path.number), path],
@@ -78,10 +78,10 @@ export class Steering {
 
   /** From now on the terminal's traffic is led through this instance: the switch. */
   async setActive(id: InstanceId): Promise<void> {
-    const number = this.numbers.of(id);
+    const number = this.numbers.known(id);
     this.#mustConfirm(id.terminal);
     await this.#change(id.terminal, (view) => {
-      if (!view.paths.some((path) => path.number === number)) {
+      if (number === undefined || !view.paths.some((path) => path.number === number)) {
         throw new SteeringError(
           'no-path',
           `no path leads to the instance of ${id.terminal} in epoch ${id.epoch}`,
@@ -96,15 +96,16 @@ export class Steering {
     return this.#change(terminal, (view) => ({ ...view, active: undefined }));
   }
 
-  /** Nothing leads to the instance any more, and its number is free for another. */
+  /** Nothing leads to the instance any more, and its number is free for another once its domain has no use for it either. */
   async removePath(id: InstanceId): Promise<void> {
-    const number = this.numbers.of(id);
+    const number = this.numbers.known(id);
+    if (number === undefined) return;
     await this.#change(id.terminal, (view) => ({
       ...view,
       paths: view.paths.filter((path) => path.number !== number),
       active: view.active === number ? undefined : view.active,
     }));
-    this.numbers.release(id);
+    this.numbers.release(id, 'steering');
   }
 
   async #change(terminal: string, update: (view: TerminalView) => TerminalView): Promise<void> {

@@ -69,7 +69,7 @@ await domainConformance(t, {
     const through = async (id: InstanceId): Promise<void> => {
       const { instances } = await domain.health();
       const role = instances.find((one) => one.terminal === id.terminal && one.epoch === id.epoch)?.role;
-      const instance = role === 'active' || role === 'draining' ? lab.numbers.of(id) : undefined;
+      const instance = role === 'active' || role === 'draining' ? lab.numbers.known(id) : undefined;
       // The guard knows the addresses that the suite gives to the terminal.
       await steering.lead(instance, { ...alice, ipv4: [...alice.ipv4, NEW_ADDRESSES.ipv4] });
     };

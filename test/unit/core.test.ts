@@ -23,6 +23,7 @@ import {
 } from '../../controller-app/openflow/index.js';
 import type { ListenerOptions } from '../../controller-app/switch/index.js';
 import { epoch } from '../../shared/firewall/state.js';
+import { ManualClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { listening, packetIn, wirePort } from '../fixtures/fake-switch.js';
 import { type RuleConnection, RuleStore } from '../fixtures/rule-store.js';
@@ -516,16 +517,56 @@ t.test('a cookie tells the plugin and its own bits; other controllers have none 
 });
 
 t.test('instance numbers are never shared, and come back late', async (t) => {
-  const numbers = new InstanceNumbers();
+  const clock = new ManualClock();
+  const numbers = new InstanceNumbers({ clock });
   const id = (value: number) => ({ terminal: 'a', epoch: epoch(value) });
-  const one = numbers.of(id(1));
-  t.equal(numbers.of(id(1)), one, 'the same instance, the same number');
-  numbers.release(id(1));
-  t.not(numbers.of(id(2)), one, 'a released number is not the next one');
-  for (let value = 3; value <= MAX_INSTANCE_NUMBER + 1; value += 1) numbers.of(id(value));
-  t.throws(() => numbers.of(id(5000)), /retire some/);
-  numbers.release(id(2));
-  t.ok(numbers.of(id(5000)) <= MAX_INSTANCE_NUMBER);
+  const one = numbers.of(id(1), 'domain');
+  t.equal(numbers.of(id(1), 'steering'), one, 'the same instance, the same number');
+  numbers.release(id(1), 'steering');
+  numbers.release(id(1), 'steering');
+  t.equal(numbers.known(id(1)), one, 'the domain still holds it');
+  numbers.release(id(1), 'domain');
+  t.equal(numbers.known(id(1)), undefined);
+  t.not(numbers.of(id(2), 'domain'), one, 'a released number is not the next one');
+  for (let value = 3; value <= MAX_INSTANCE_NUMBER; value += 1) numbers.of(id(value), 'domain');
+  t.throws(() => numbers.of(id(5000), 'domain'), /retire some/, 'the released one rests');
+  clock.advance(10_000);
+  t.equal(numbers.of(id(5000), 'domain'), one, 'until nothing of its instance can be under way');
+  t.throws(() => numbers.of(id(5001), 'domain'), /retire some/);
+});
+
+t.test('instance numbers that were kept are those of their instances again', async (t) => {
+  const kept = new Map<number, number>();
+  const failures: unknown[] = [];
+  const id = (value: number) => ({ terminal: 'a', epoch: epoch(value) });
+  const before = new InstanceNumbers({
+    keeper: {
+      taken: async ({ epoch }, number) => void kept.set(epoch, number),
+      released: async ({ epoch }) => {
+        kept.delete(epoch);
+        throw new Error('disk full');
+      },
+    },
+    onKeepFailed: (_, error) => failures.push(error),
+  });
+  for (const value of [1, 2, 3]) before.of(id(value), 'steering');
+  before.release(id(2), 'steering');
+  await waitFor('the failure is told', () => failures.length === 1);
+  t.same(
+    [...kept],
+    [
+      [1, 1],
+      [3, 3],
+    ],
+  );
+  const after = new InstanceNumbers();
+  for (const [value, number] of kept) after.restore(id(value), number, 'steering');
+  after.restore(id(3), 3, 'domain');
+  t.equal(after.of(id(1), 'domain'), 1);
+  t.equal(after.of(id(3), 'steering'), 3);
+  t.equal(after.of(id(4), 'domain'), 4, 'those that were free come last');
+  t.throws(() => after.restore(id(5), 1, 'domain'), /contradicts/, 'one number for two instances');
+  t.throws(() => after.restore(id(1), 9, 'domain'), /contradicts/, 'two numbers for one instance');
 });
 
 t.test('tables are numbered by stage, then by the order of the plugins', async (t) => {

@@ -366,6 +366,7 @@ function world(timings: Partial<Timings> = {}) {
       taken.add(`${id.terminal} ${id.epoch}`);
       return id.epoch;
     },
+    restore: (id: { terminal: string; epoch: number }) => void taken.add(`${id.terminal} ${id.epoch}`),
     release: (id: { terminal: string; epoch: number }) => void taken.delete(`${id.terminal} ${id.epoch}`),
   };
   const domain = new OpenFlowCtDomain({

@@ -35,10 +35,11 @@ import type { FirewallHost } from './host.js';
 import { Instance } from './instance.js';
 import { DEFAULT_TIMINGS, type Timings } from './timings.js';
 
-/** Instance numbers of the whole controller; a number is one for a terminal and epoch until it is released. */
+/** Instance numbers of the whole controller; a number is one for a terminal and epoch while anybody holds it. */
 export interface InstanceNumberSource {
-  of(id: InstanceId): number;
-  release(id: InstanceId): void;
+  of(id: InstanceId, holder: 'domain'): number;
+  restore(id: InstanceId, number: number, holder: 'domain'): void;
+  release(id: InstanceId, holder: 'domain'): void;
 }
 
 export interface OpenFlowCtDomainOptions {
@@ -233,12 +234,12 @@ export class OpenFlowCtDomain implements Domain {
     await held.instance.remove();
     firewalls.instances.delete(id.epoch);
     this.#byNumber.delete(number);
-    this.#options.numbers.release(id);
+    this.#options.numbers.release(id, 'domain');
   }
 
   #build(id: InstanceId, snapshot: Snapshot): Held {
     const { host, numbers, clock } = this.#options;
-    const number = numbers.of(id);
+    const number = numbers.of(id, 'domain');
     const parts = { id, number, dpid: this.dpid, host, timings: this.#timings, now: () => clock.monotonic() };
     return {
       instance: new Instance(parts, snapshot),
@@ -257,7 +258,7 @@ export class OpenFlowCtDomain implements Domain {
     } catch (error) {
       this.#options.log.warn({ ...id, error: messageOf(error) }, 'a firewall that failed was not removed');
     }
-    this.#options.numbers.release(id);
+    this.#options.numbers.release(id, 'domain');
   }
 
   #of(terminal: string): Firewalls {
