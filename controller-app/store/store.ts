@@ -12,6 +12,7 @@ import type { Dpid } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState } from '../../shared/firewall/state.js';
 import type { Closable } from '../../shared/runtime/lifetime.js';
+import type { InstanceKeeper, InstanceRecord } from '../domains/openflow-ct/record.js';
 
 /** An instance of a terminal's firewall, by the name of its domain. */
 export interface StoredInstance {
@@ -93,6 +94,10 @@ export interface ControllerStore extends Closable {
   terminal(name: string): TerminalKeeper;
   /** Forgets all that is kept of a terminal, for instance because the configuration does not have it any more. */
   forget(terminal: string): void;
+  /** Keeps the instances of all domains in switches. */
+  readonly instances: InstanceKeeper;
+  /** The instances that are kept now; after opening: those that an earlier controller left. Time: their connections. */
+  instanceRecords(): readonly InstanceRecord[];
   /** Settles when all that was said until now would survive `kill -9`. Fails with a StoreError when it would not. */
   flushed(): Promise<void>;
   health(): StoreHealth;
