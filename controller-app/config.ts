@@ -56,6 +56,8 @@ export interface ControllerConfig {
   readonly openflow: ListenAddress;
   readonly channel: ListenAddress;
   readonly http: ListenAddress & { readonly socket?: string };
+  /** The folder of the store, absolute; undefined: nothing outlives the controller. */
+  readonly store: string | undefined;
   readonly switches: readonly {
     readonly name: string;
     readonly dpid: Dpid;
@@ -89,11 +91,12 @@ export async function loadConfig(path: string): Promise<ControllerConfig> {
     );
   }
   const folder = dirname(file);
-  const { socket, http, domains, plugins, ...rest } = data;
+  const { socket, http, store, domains, plugins, ...rest } = data;
   return {
     ...rest,
     file,
     http: socket === undefined ? http : { ...http, socket: resolve(folder, socket) },
+    store: store === false ? undefined : resolve(folder, store),
     terminals: await loadTerminals(document, path),
     domains: domains.map((domain) =>
       domain.kind === 'remote' ? domain : { ...domain, serves: domain.serves ?? [domain.switch] },

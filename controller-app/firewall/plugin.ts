@@ -17,7 +17,7 @@ import type { Topology } from '../steering/topology.js';
 import type { Attachment, Listening } from '../steering/view.js';
 import type { Port, Switch } from '../switch/index.js';
 import type { LearnRules } from '../terminals/address-book.js';
-import { AddressLearning } from '../terminals/address-learning.js';
+import { AddressLearning, type AddressMemory } from '../terminals/address-learning.js';
 import { Registry } from '../terminals/registry.js';
 import { setMeters } from './meters.js';
 
@@ -49,6 +49,8 @@ export interface FirewallPluginOptions {
   readonly terminals: readonly { readonly terminal: Terminal; readonly learn: LearnRules }[];
   readonly numbers: InstanceNumbers;
   readonly events: AttachmentEvents;
+  /** Where learnt addresses outlive the controller. */
+  readonly memory?: AddressMemory;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -78,10 +80,11 @@ export class FirewallPlugin implements Plugin {
 
   constructor(options: FirewallPluginOptions) {
     this.#options = options;
-    const { terminals, clock, log, events } = options;
+    const { terminals, clock, log, events, memory } = options;
     this.registry = new Registry(terminals.map(({ terminal }) => terminal));
     this.addresses = new AddressLearning({
       ...{ terminals, clock, log },
+      ...(memory ? { memory } : {}),
       outlet: {
         guard: (name) => this.#guard(name),
         firewall: (terminal) => events.addressed(terminal),

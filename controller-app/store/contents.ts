@@ -45,8 +45,13 @@ export class Contents {
 
   terminal(name: string): StoredTerminal {
     const { kept, mirror } = this.#terminals.get(name) ?? { kept: NOTHING, mirror: undefined };
-    const state = mirror && { ...mirror.head, connections: [...mirror.connections.values()] };
-    return { ...kept, state };
+    return {
+      ...kept,
+      // Made only when it is asked for: it may be large.
+      get state() {
+        return mirror && { ...mirror.head, connections: [...mirror.connections.values()] };
+      },
+    };
   }
 
   /** The mirror without its connections. */

@@ -59,7 +59,7 @@ export interface StoredTerminal {
 
 /** Keeps what concerns one terminal. */
 export interface TerminalKeeper {
-  /** What is kept now; after opening: what an earlier controller left. Time: the connections. */
+  /** What is kept now; after opening: what an earlier controller left. `state` takes time when it is looked at: copy it once. */
   read(): StoredTerminal;
 
   /** An order. Undefined: the policy of its file holds. */
