@@ -13,6 +13,7 @@ import { loadPolicy } from '../../shared/runtime/yaml-config.js';
 import { loadConfig } from '../config.js';
 import { EXIT, explainFailure, Failed, withKnownNames } from './failure.js';
 import { renderEvent, renderPolicy, renderReport, renderState, renderStatus } from './render.js';
+import { addStoreCommands } from './store-commands.js';
 
 /** What the command line touches of the process, so that a test can hand in its own. */
 export interface Terminal {
@@ -153,6 +154,7 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
       await withKnownNames(api, () => api.setPolicy(name, checked, signal));
       print(`${name} has policy ${checked.name} now`);
     });
+  addStoreCommands(program, { print, json });
   return program;
 }
 

@@ -17,7 +17,7 @@ export function asStoreError(folder: string, cause: unknown): StoreError {
     );
   return new StoreError(
     'unwritable',
-    `the store ${folder} cannot be written (${messageOf(cause)}): it must be a folder that this program may read and write. Until then policies, placements and handovers are refused, and firewalls go on as they are`,
+    `the store ${folder} cannot be used (${messageOf(cause)}): it must be a folder that this program may read and write. Until then policies, placements and handovers are refused, and firewalls go on as they are`,
     { cause },
   );
 }

@@ -60,6 +60,14 @@ export interface Loaded {
 
 /** Reads a store without changing it, also while a controller writes it. Fails with a StoreError `damaged` or `version` that names the file. */
 export async function loadFolder(folder: string): Promise<Loaded> {
+  try {
+    return await load(folder);
+  } catch (error) {
+    throw withRemedy(error);
+  }
+}
+
+async function load(folder: string): Promise<Loaded> {
   const files = await filesIn(folder);
   const snapshot = files.snapshot.at(-1) ?? 0;
   const contents = new Contents();
@@ -145,12 +153,18 @@ function follows(number: number, start: Start, snapshot: number, last: JournalEn
   return snapshot > 0 ? number === snapshot : start.kind === 'nothing';
 }
 
-/** The same error with the file's name, and what to do. */
+/** The same error with the file's name. */
 function inFile(file: string, error: unknown): unknown {
   if (!(error instanceof StoreError) || (error.code !== 'damaged' && error.code !== 'version')) return error;
-  const todo =
-    error.code === 'damaged'
-      ? '. Nothing of it was used. Restore a backup ("paguro store restore"), or move the store away to begin with an empty one: then firewalls are placed anew, without the connections that were in it'
-      : '';
-  return new StoreError(error.code, `${file} cannot be used: ${error.message}${todo}`, { cause: error });
+  return new StoreError(error.code, `${file} cannot be used: ${error.message}`, { cause: error });
+}
+
+/** The same error, and what to do about a store that is damaged. */
+function withRemedy(error: unknown): unknown {
+  if (!(error instanceof StoreError) || error.code !== 'damaged') return error;
+  return new StoreError(
+    error.code,
+    `${error.message}. Nothing of the store was used. Restore a backup ("paguro store restore"), or move the store away to begin with an empty one: firewalls are then placed anew, without the connections that were in it`,
+    { cause: error },
+  );
 }
