@@ -149,6 +149,8 @@ export const fileSchema = z.strictObject({
   tls: tlsSchema.optional(),
   /** Path of a Unix socket for the API, too; relative to the file. */
   socket: z.string().min(1).max(100).optional(),
+  /** The folder of the store, relative to the file; false: nothing outlives the controller. */
+  store: z.union([z.literal(false), z.string().min(1).max(1000)]).default('paguro-store'),
   switches: z
     .array(
       z.strictObject({

@@ -59,6 +59,8 @@ export interface ControllerConfig {
   readonly http: ListenAddress & { readonly socket?: string };
   /** Of channel and OpenFlow; absolute paths. */
   readonly tls?: TlsFiles;
+  /** The folder of the store, absolute; undefined: nothing outlives the controller. */
+  readonly store: string | undefined;
   readonly switches: readonly {
     readonly name: string;
     readonly dpid: Dpid;
@@ -92,12 +94,13 @@ export async function loadConfig(path: string): Promise<ControllerConfig> {
     );
   }
   const folder = dirname(file);
-  const { socket, http, tls, domains, plugins, ...rest } = data;
+  const { socket, http, tls, store, domains, plugins, ...rest } = data;
   return {
     ...rest,
     file,
     ...(tls && { tls: tlsFilesIn(folder, tls) }),
     http: socket === undefined ? http : { ...http, socket: resolve(folder, socket) },
+    store: store === false ? undefined : resolve(folder, store),
     terminals: await loadTerminals(document, path),
     domains: domains.map((domain) =>
       domain.kind === 'remote' ? domain : { ...domain, serves: domain.serves ?? [domain.switch] },

@@ -24,6 +24,10 @@ import { Placement } from './placement.js';
 import { loadPlugins } from './plugins.js';
 import { Service } from './service.js';
 import { Topology } from './steering/topology.js';
+import { addressMemory } from './store/address-memory.js';
+import { openStore } from './store/journal-store.js';
+import { MemoryStore } from './store/memory-store.js';
+import { PolicyMemory } from './store/policy-memory.js';
 import { logRefusal, OpenFlowListener } from './switch/index.js';
 import { TransferCounts } from './transfers.js';
 
@@ -46,6 +50,14 @@ export async function startController(config: ControllerConfig, log: Log): Promi
 
 async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Promise<void> {
   const clock = realClock;
+  // Closed last: what happens while the rest closes is kept, too.
+  const store = lifetime.own(
+    'store',
+    config.store === undefined ? new MemoryStore() : await openStore({ folder: config.store, log }),
+  );
+  const names = new Set(config.terminals.map(({ terminal }) => terminal.name));
+  for (const name of store.terminals()) if (!names.has(name)) store.forget(name);
+  const policies = new PolicyMemory(store, config.terminals);
   const dpids = new Map(config.switches.map(({ name, dpid }) => [name, dpid]));
   const dpidOf = (name: string): Dpid => {
     const found = dpids.get(name);
@@ -73,6 +85,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     topology,
     terminals: config.terminals,
     numbers,
+    memory: addressMemory(store, clock),
     clock,
     log,
     events: {
@@ -142,7 +155,10 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     new Coordinator({
       domains,
       steering: firewall.steering,
-      firewalls: config.terminals,
+      firewalls: policies.inForce(config.terminals, log).map((configured) => ({
+        ...configured,
+        terminal: firewall.addresses.book.present(configured.terminal.name),
+      })),
       timings: config.timings,
       firstEpoch: Math.floor(clock.now() / 1000),
       transfers,
@@ -161,6 +177,8 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
         config.domains.flatMap(({ name, serves }) => serves.map((sw): [Dpid, string] => [dpidOf(sw), name])),
       ),
       attachment: (terminal) => firewall.registry.attachment(terminal),
+      staying: store.terminals().filter((name) => store.terminal(name).read().placement === 'stay'),
+      keep: (terminal, mode) => store.terminal(terminal).setPlacement(mode),
       retryMs: config.timings.retryMs,
       clock,
       log,
@@ -172,6 +190,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     domains,
     coordinator,
     placement,
+    policies,
     events,
     isConnected: (dpid) => core.switch(dpid) !== undefined,
     attachment: (terminal) => firewall.registry.attachment(terminal),

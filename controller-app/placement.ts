@@ -21,6 +21,10 @@ export interface PlacementOptions {
   /** The domain that serves a switch. */
   readonly servedBy: ReadonlyMap<Dpid, string>;
   attachment(terminal: string): Attachment | undefined;
+  /** Terminals whose firewall stays where it is. */
+  readonly staying?: Iterable<string>;
+  /** Called before a mode takes effect: when it fails, the mode stays as it is. */
+  readonly keep?: (terminal: string, mode: PlacementMode) => Promise<void>;
   /** What is still due is tried again after this many ms. */
   readonly retryMs: number;
   readonly clock: Clock;
@@ -30,17 +34,20 @@ export interface PlacementOptions {
 export class Placement {
   readonly #due = new Map<string, Before>();
   readonly #under = new Map<string, Promise<void>>();
-  readonly #staying = new Set<string>();
+  readonly #staying: Set<string>;
   #retry: Timer | undefined;
   #closed = false;
 
-  constructor(readonly options: PlacementOptions) {}
+  constructor(readonly options: PlacementOptions) {
+    this.#staying = new Set(options.staying);
+  }
 
   get(terminal: string): PlacementMode {
     return this.#staying.has(terminal) ? 'stay' : 'follow';
   }
 
-  set(terminal: string, mode: PlacementMode): void {
+  async set(terminal: string, mode: PlacementMode): Promise<void> {
+    await this.options.keep?.(terminal, mode);
     if (mode === 'stay') this.#staying.add(terminal);
     else if (this.#staying.delete(terminal)) this.attached(terminal, []);
   }

@@ -25,6 +25,7 @@ import { HandoverError } from './handover/options.js';
 import type { ControllerService, StartedHandover } from './http/service.js';
 import type { Placement } from './placement.js';
 import type { Attachment } from './steering/view.js';
+import type { PolicyMemory } from './store/policy-memory.js';
 
 export interface ServiceParts {
   readonly version: string;
@@ -32,6 +33,7 @@ export interface ServiceParts {
   readonly domains: ReadonlyMap<string, Domain>;
   readonly coordinator: Coordinator;
   readonly placement: Placement;
+  readonly policies: PolicyMemory;
   readonly events: EventBus;
   isConnected(dpid: Dpid): boolean;
   attachment(terminal: string): Attachment | undefined;
@@ -84,14 +86,17 @@ export class Service implements ControllerService {
     return inApiWords(() => this.parts.coordinator.state(terminal));
   }
 
-  setPolicy(terminal: string, policy: Policy): Promise<void> {
-    return inApiWords(() => this.parts.coordinator.setPolicy(terminal, policy));
+  /** Kept before it is in force: what was acknowledged is not lost, and what cannot be kept is refused. */
+  async setPolicy(terminal: string, policy: Policy): Promise<void> {
+    const { coordinator, policies } = this.parts;
+    inApiWords(() => coordinator.record(terminal));
+    await policies.set(terminal, policy, () => inApiWords(() => coordinator.setPolicy(terminal, policy)));
   }
 
-  setPlacement(terminal: string, placement: PlacementMode): void {
+  async setPlacement(terminal: string, placement: PlacementMode): Promise<void> {
     // Fails for a terminal that there is not.
     inApiWords(() => this.parts.coordinator.record(terminal));
-    this.parts.placement.set(terminal, placement);
+    await this.parts.placement.set(terminal, placement);
   }
 
   handover(terminal: string, { pauseBefore, ...wish }: HandoverWish): StartedHandover {

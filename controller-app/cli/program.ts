@@ -14,6 +14,7 @@ import { loadConfig } from '../config.js';
 import { EXIT, explainFailure, Failed, withKnownNames } from './failure.js';
 import { addPkiCommands } from './pki.js';
 import { renderEvent, renderPolicy, renderReport, renderState, renderStatus } from './render.js';
+import { addStoreCommands } from './store-commands.js';
 
 /** What the command line touches of the process, so that a test can hand in its own. */
 export interface Terminal {
@@ -154,8 +155,8 @@ function createProgram(terminal: Terminal, exit: (code: number) => void): Comman
       await withKnownNames(api, () => api.setPolicy(name, checked, signal));
       print(`${name} has policy ${checked.name} now`);
     });
-
   addPkiCommands(program, print);
+  addStoreCommands(program, { print, json });
   return program;
 }
 

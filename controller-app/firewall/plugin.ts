@@ -16,7 +16,7 @@ import { Steering } from '../steering/steering.js';
 import type { Topology } from '../steering/topology.js';
 import type { Port, Switch } from '../switch/index.js';
 import type { LearnRules } from '../terminals/address-book.js';
-import { AddressLearning } from '../terminals/address-learning.js';
+import { AddressLearning, type AddressMemory } from '../terminals/address-learning.js';
 import { Registry } from '../terminals/registry.js';
 import { Arrivals, type AttachmentEvents } from './arrivals.js';
 import { Guards } from './guards.js';
@@ -45,6 +45,8 @@ export interface FirewallPluginOptions {
   }[];
   readonly numbers: InstanceNumbers;
   readonly events: FirewallEvents;
+  /** Where learnt addresses outlive the controller. */
+  readonly memory?: AddressMemory;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -77,7 +79,7 @@ export class FirewallPlugin implements Plugin {
 
   constructor(options: FirewallPluginOptions) {
     this.#options = options;
-    const { terminals, clock, log, events } = options;
+    const { terminals, clock, log, events, memory } = options;
     const limits = new Map(terminals.map(({ terminal, attachments = 1 }) => [terminal.name, attachments]));
     this.registry = new Registry(
       terminals.map(({ terminal }) => terminal),
@@ -85,6 +87,7 @@ export class FirewallPlugin implements Plugin {
     );
     this.addresses = new AddressLearning({
       ...{ terminals, clock, log },
+      ...(memory ? { memory } : {}),
       outlet: {
         guard: (name) => this.#parts().guards.bring(name),
         firewall: (terminal) => events.addressed(terminal),

@@ -8,6 +8,7 @@ import { DomainError, type DomainErrorCode } from '../../shared/domain/domain.js
 import { TOO_MANY_RULES } from '../../shared/firewall/policy.js';
 import { explainIssues } from '../../shared/firewall/yaml-issues.js';
 import { describePath, MAX_PROBLEMS } from '../../shared/firewall/yaml-text.js';
+import { StoreError } from '../store/store.js';
 
 const FROM_DOMAIN: Readonly<Record<DomainErrorCode, ErrorCode>> = {
   'stale-epoch': 'busy',
@@ -24,6 +25,7 @@ export function toApiError(error: unknown): ApiError {
   if (error instanceof ApiError) return error;
   if (error instanceof DomainError)
     return new ApiError(FROM_DOMAIN[error.code], error.message, { cause: error });
+  if (error instanceof StoreError) return new ApiError('unavailable', error.message, { cause: error });
   const status = statusOf(error);
   if (status === 413) {
     const what = `the body is larger than ${MAX_REQUEST_BYTES} bytes, more than any request needs`;

@@ -124,7 +124,7 @@ function createApi(
   });
   app.put(ROUTES.setPlacement.path, async (request) => {
     const { placement } = checked(ROUTES.setPlacement.body, request.body);
-    service.setPlacement(terminalOf(request.params), placement);
+    await service.setPlacement(terminalOf(request.params), placement);
     return { placement };
   });
   app.post(ROUTES.handover.path, async (request, reply) => {

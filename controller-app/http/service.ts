@@ -26,7 +26,7 @@ export interface ControllerService {
   /** Puts the policy in force in the active instance. `unknown-terminal`, `no-instance`, `busy`. */
   setPolicy(terminal: string, policy: Policy): Promise<void>;
   /** `follow` looks at once whether the firewall is where it should be. `unknown-terminal`. */
-  setPlacement(terminal: string, placement: PlacementMode): void;
+  setPlacement(terminal: string, placement: PlacementMode): Promise<void>;
   /** Begins a handover. `unknown-terminal`, `unknown-domain`, `no-instance`, `busy`, `already-there`. */
   handover(terminal: string, request: HandoverWish): StartedHandover | Promise<StartedHandover>;
   /** A handover that waits before a step goes on; whether one was waiting. `unknown-terminal`. */

@@ -167,6 +167,16 @@ export class AddressBook {
     }
   }
 
+  /** Has again what it had when an earlier controller last knew, as far as it may still have it. */
+  restore(name: string, held: readonly Held[], now: number): void {
+    const entry = this.#entry(name);
+    for (const { address, origin, until } of held) {
+      if (origin === 'fixed' || (until !== undefined && until <= now)) continue;
+      if (this.#owners.has(address) || this.#refusal(name, address, { takesKept: false })) continue;
+      this.#add(entry, address, { origin, until, usedAt: now });
+    }
+  }
+
   used(name: string, slot: number, now: number): void {
     for (const learnt of this.#entry(name).learnt.values()) if (learnt.slot === slot) learnt.usedAt = now;
   }

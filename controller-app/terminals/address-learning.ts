@@ -19,7 +19,7 @@ import {
   parsePacket,
 } from '../packet/index.js';
 import type { Reason } from '../pipeline/index.js';
-import { AddressBook, type LearnRules, type Refusal } from './address-book.js';
+import { AddressBook, type Held, type LearnRules, type Refusal } from './address-book.js';
 import { DhcpExchanges } from './dhcp-exchanges.js';
 import { InForce } from './in-force.js';
 
@@ -58,9 +58,16 @@ export interface AddressOutlet {
   changed(terminal: Terminal): void;
 }
 
+/** Where learnt addresses outlive the controller. Times are monotonic ms of this one. */
+export interface AddressMemory {
+  load(name: string): readonly Held[];
+  save(name: string, held: readonly Held[]): void;
+}
+
 export interface AddressLearningOptions {
   readonly terminals: readonly { readonly terminal: Terminal; readonly learn: LearnRules }[];
   readonly outlet: AddressOutlet;
+  readonly memory?: AddressMemory;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -105,6 +112,7 @@ export class AddressLearning {
       learn.ipv4.length + learn.ipv6.length > 0 ? newLearner(terminal) : undefined,
     );
     this.#byName = new Map(this.#learners.flatMap((learner) => (learner ? [[learner.name, learner]] : [])));
+    if (options.memory) this.#recall(options.memory);
     if (this.#byName.size > 0) this.#scheduleUse();
   }
 
@@ -170,6 +178,8 @@ export class AddressLearning {
         this.#refused(learner, event.address, WORDS[refusal]);
         return;
       }
+      // A renewed lease changes nothing but its end.
+      this.#save(name);
     } else if (event.kind === 'withdrawn') {
       this.book.withdraw(name, event.address);
     } else if (event.kind === 'unasked') {
@@ -272,17 +282,36 @@ export class AddressLearning {
 
   /** Brings everything in line with the book. Fails when a switch or a firewall does not take it. */
   async #settle(): Promise<void> {
-    const { outlet, clock } = this.#options;
+    const { outlet } = this.#options;
     for (const name of this.book.takeChanged()) {
       this.#force.due(name);
+      this.#save(name);
       outlet.changed(this.book.present(name));
     }
+    this.#scheduleEnd();
+    await this.#force.all();
+  }
+
+  #scheduleEnd(): void {
+    const { clock } = this.#options;
     this.#endTimer?.close();
     const end = this.book.nextEnd();
     if (!this.#closed && Number.isFinite(end)) {
       this.#endTimer = clock.after(Math.min(end - clock.monotonic(), MAX_TIMER_MS), () => this.#expire());
     }
-    await this.#force.all();
+  }
+
+  /** Nobody needs to be told: there is no port and no firewall yet. */
+  #recall(memory: AddressMemory): void {
+    for (const name of this.#byName.keys())
+      this.book.restore(name, memory.load(name), this.#options.clock.monotonic());
+    this.book.takeChanged();
+    this.#scheduleEnd();
+  }
+
+  #save(name: string): void {
+    const learnt = this.book.held(name).filter(({ origin }) => origin !== 'fixed');
+    this.#options.memory?.save(name, learnt);
   }
 
   #expire(): void {

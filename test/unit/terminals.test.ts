@@ -133,14 +133,14 @@ t.test('a firewall that stays moves on demand only, until it may follow again', 
   const { attach, isIn, activeIn, placement, coordinator } = places(t);
   attach(s1);
   await isIn('a');
-  placement.set('alice', 'stay');
+  await placement.set('alice', 'stay');
   t.equal(placement.get('alice'), 'stay');
   attach(s2);
   await coordinator.record('alice').tail;
   placement.reconsider();
   await coordinator.record('alice').tail;
   t.equal(activeIn(), 'a');
-  placement.set('alice', 'follow');
+  await placement.set('alice', 'follow');
   t.ok(await isIn('b'));
 });
 
