@@ -402,19 +402,27 @@ t.test(
   },
 );
 
-t.test('generations follow each other only while there are connections', async (t) => {
-  const { host, clock, domain, snapshot, id, copy, settled } = world();
-  await domain.prepare(snapshot(), id.epoch);
-  await domain.activate(id, 1_000_000);
-  const { changes } = host;
-  clock.advance(60_000);
-  await settled();
-  t.equal(host.changes, changes);
-  copy('opening', 'terminal', 'tcp', TCP.syn);
-  clock.advance(15_000);
-  await settled();
-  t.equal(host.changes, changes + 1);
-});
+t.test(
+  'generations follow each other while the instance is active, also when nothing is known',
+  async (t) => {
+    const { host, clock, domain, snapshot, id, copy, settled } = world();
+    await domain.prepare(snapshot(), id.epoch);
+    const { changes } = host;
+    clock.advance(60_000);
+    await settled();
+    t.equal(host.changes, changes, 'a standby stays in its first');
+    await domain.activate(id, 1_000_000);
+    clock.advance(15_000);
+    await settled();
+    t.equal(host.changes, changes + 1, 'the copies of all its connections may have been lost');
+    copy('announce', 'terminal', 'tcp', TCP.ack, MARK.announced);
+    t.equal((await domain.export(id)).connections.length, 1);
+    await domain.drain(id, 60_000);
+    clock.advance(15_000);
+    await settled();
+    t.equal(host.changes, changes + 2, 'not while it drains');
+  },
+);
 
 t.test('counters: the imported, and what the switch counts; a new policy goes on from there', async (t) => {
   const { host, domain, snapshot, id } = world();

@@ -37,11 +37,6 @@ export class Connections {
     this.#keeps = keeps;
   }
 
-  /** How many the switch tracks. */
-  get tracked(): number {
-    return this.#table.size;
-  }
-
   /** Of what `export` would say now. Time: constant. */
   get digest(): { readonly connections: number; readonly digest: string } {
     return { connections: this.#digest.count, digest: this.#digest.value };

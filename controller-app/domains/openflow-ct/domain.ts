@@ -422,7 +422,8 @@ export class OpenFlowCtDomain implements Domain {
     if (this.#closed) return;
     const { instance } = held;
     held.generation = this.#options.clock.after(this.#timings.generationMs, () => {
-      if (instance.hasConnections && this.#options.host.connected(this.dpid)) {
+      // Also of an instance without a connection that is known: the copies of all may have been lost.
+      if (this.#options.host.connected(this.dpid)) {
         this.#background(instance.parts.id.terminal, instance, () => instance.nextGeneration());
       }
       this.#scheduleGeneration(held);

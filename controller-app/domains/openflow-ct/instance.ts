@@ -101,10 +101,6 @@ export class Instance {
     return this.#role;
   }
 
-  get hasConnections(): boolean {
-    return this.#connections.tracked > 0;
-  }
-
   /** ms, as last given. */
   get leaseMs(): number {
     return this.#leaseMs;
