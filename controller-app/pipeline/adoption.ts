@@ -70,7 +70,7 @@ function sideRules(instance: FirewallInstance, connection: Connection, side: Sid
         },
         'adopted',
         COPY,
-        commit(instance.number, adoptedMark(connection, instance.generation), MARK.all),
+        commit(instance.number, adoptedMark(connection), MARK.all),
       ),
     );
   }

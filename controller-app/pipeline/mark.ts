@@ -35,8 +35,11 @@ export function openedMark(opener: Opener, generation: number): number {
   return MARK.announced | openerBits(opener) | generationBits(generation);
 }
 
-/** The mark of an imported connection: its true opener, and what need not be announced again. */
-export function adoptedMark(connection: Connection, generation: number): number {
+/**
+ * The mark of an imported connection: its true opener, and what need not be announced again. It begins in generation 0, whichever the instance has come
+ * to: so its adoption rules stay as they are in every generation, and at worst it announces itself once more.
+ */
+export function adoptedMark(connection: Connection): number {
   const replied = connection.protocol !== 'tcp' && connection.replied ? MARK.replied : 0;
-  return openedMark(connection.opener, generation) | MARK.adopted | replied;
+  return openedMark(connection.opener, 0) | MARK.adopted | replied;
 }

@@ -32,8 +32,13 @@ const PROTOCOLS: readonly Protocol[] = ['tcp', 'udp', 'icmp'];
 const kind = (direction: Direction, family: Family, protocol: Protocol): string =>
   `${direction} ${family} ${protocol}`;
 
-/** Time: rules × 12. */
+/** Policies do not change: each is sorted once. */
+const judges = new WeakMap<Policy, Judge>();
+
+/** Time: rules × 12, the first time. */
 export function judgeOf(policy: Policy): Judge {
+  const known = judges.get(policy);
+  if (known) return known;
   const conditions = new Map<string, readonly Condition[]>();
   for (const direction of DIRECTIONS) {
     for (const family of FAMILIES) {
@@ -43,7 +48,9 @@ export function judgeOf(policy: Policy): Judge {
       }
     }
   }
-  return { policy, conditions };
+  const judge = { policy, conditions };
+  judges.set(policy, judge);
+  return judge;
 }
 
 function holdsFor(rule: Rule, direction: Direction, family: Family, protocol: Protocol): boolean {
@@ -94,11 +101,11 @@ export function connectionCheck(
   policies: readonly Policy[],
 ): (connection: Connection) => string | undefined {
   const own = new Set([...terminal.ipv4, ...terminal.ipv6]);
-  const judges = policies.map(judgeOf);
+  const bench = policies.map(judgeOf);
   return (connection) => {
     if (!own.has(connection.local.address))
       return `${connectionKey(connection)}: ${connection.local.address} is no address of ${terminal.name}`;
-    if (!judges.some((judge) => isAllowed(judge, connection)))
+    if (!bench.some((judge) => isAllowed(judge, connection)))
       return `${connectionKey(connection)}, opened by the ${connection.opener}: no policy of ${terminal.name} ever allowed it`;
     return undefined;
   };

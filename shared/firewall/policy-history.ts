@@ -44,6 +44,17 @@ export class PolicyHistory {
     this.#policy = policy;
   }
 
+  /** Another state of this firewall names these policies before its own, the last replaced first. Which one is in force stays as it is. */
+  remember(earlier: readonly Policy[], now: number): void {
+    const told = earlier
+      .filter((policy) => !isSamePolicy(policy, this.#policy))
+      .map((policy) => ({ policy, replacedAt: now }));
+    const others = this.#earlier.filter(
+      (each) => !told.some(({ policy }) => isSamePolicy(policy, each.policy)),
+    );
+    this.#earlier = [...told, ...others].slice(0, MAX_EARLIER_POLICIES);
+  }
+
   /**
    * What an export says: the connections that any kept policy allowed, and of the earlier policies those that are needed to show it, or may
    * be in a moment. What nothing needs any more is forgotten.

@@ -179,6 +179,24 @@ t.test('policies are kept as long as a connection, or a copy under way, may need
   t.equal(history.earlier.length, MAX_EARLIER_POLICIES, 'the same policy again replaces nothing');
 });
 
+t.test('a policy history takes up what another copy of its firewall tells, and stays in force', async (t) => {
+  const [a, b, c] = ['a', 'b', 'c'].map((name) => policyOf({ name }));
+  if (!a || !b || !c) throw new Error('three policies');
+  const history = new PolicyHistory(a, [b], 0);
+  history.remember([c, a, b], 1_000);
+  t.equal(history.policy, a);
+  t.same(
+    history.earlier.map(({ name }) => name),
+    ['c', 'b'],
+    'each once, and not the one in force',
+  );
+  history.replace(c, 2_000);
+  t.same(
+    history.earlier.map(({ name }) => name),
+    ['a', 'b'],
+  );
+});
+
 t.test('what an export says is never refused', async (t) => {
   const steps = fc.array(fc.tuple(policyArbitrary, fc.nat(200_000)), { maxLength: 6 });
   const packets = fc.array(packetArbitrary, { maxLength: 20 });

@@ -5,51 +5,18 @@
 import t from 'tap';
 import { AdoptionSet } from '../../controller-app/domains/openflow-ct/adoption-set.js';
 import { ConnectionTable } from '../../controller-app/domains/openflow-ct/connection-table.js';
-import {
-  DEFAULT_TIMINGS,
-  type FirewallHost,
-  OpenFlowCtDomain,
-  type Timings,
-} from '../../controller-app/domains/openflow-ct/index.js';
+import { DEFAULT_TIMINGS } from '../../controller-app/domains/openflow-ct/index.js';
 import { type Observation, observe } from '../../controller-app/domains/openflow-ct/observation.js';
-import type { Action } from '../../controller-app/openflow/index.js';
-import {
-  DEFAULT_OUTBOUND,
-  type Kind,
-  MARK,
-  packCookie,
-  type Rule,
-} from '../../controller-app/pipeline/index.js';
+import { DEFAULT_OUTBOUND, type Kind, MARK, packCookie } from '../../controller-app/pipeline/index.js';
 import { ChangeLog } from '../../shared/domain/change-log.js';
-import { DomainError, dpid } from '../../shared/domain/domain.js';
+import { DomainError } from '../../shared/domain/domain.js';
 import { type Connection, connectionKey, type Opener } from '../../shared/firewall/connection.js';
-import { policySchema } from '../../shared/firewall/policy.js';
-import { type Delta, epoch, type Snapshot } from '../../shared/firewall/state.js';
+import { type Delta, epoch } from '../../shared/firewall/state.js';
 import { DEFAULT_IDLE_TIMES } from '../../shared/firewall/timeouts.js';
-import { ManualClock } from '../../shared/runtime/clock.js';
-import { silentLog } from '../../shared/runtime/log.js';
-import { echo, ip, TCP, tcp, udp } from '../fixtures/frames.js';
+import { ip, TCP } from '../fixtures/frames.js';
+import { frame, imported, LOCAL, policy, REMOTE, world } from '../fixtures/played-sdn.js';
 
 const GRACE_MS = 15_000;
-const [LOCAL, REMOTE] = ['10.0.0.1', '10.0.0.2'];
-
-/** A frame between terminal and server, as a copy has it. */
-function frame(sender: Opener, protocol: 'tcp' | 'udp' | 'icmp', flags = 0, port = 40_000): Buffer {
-  const [src, dst] = sender === 'terminal' ? [LOCAL, REMOTE] : [REMOTE, LOCAL];
-  const [sport, dport] = sender === 'terminal' ? [port, 443] : [443, port];
-  const { packet } =
-    protocol === 'tcp'
-      ? ip(src, dst, 6, tcp(src, dst, sport, dport, flags))
-      : protocol === 'udp'
-        ? ip(src, dst, 17, udp(src, dst, sport, dport, Buffer.from('x')))
-        : ip(
-            src,
-            dst,
-            1,
-            echo(src, dst, sender === 'terminal' ? 'request' : 'reply', port, Buffer.from('x')),
-          );
-  return Buffer.concat([Buffer.alloc(12), Buffer.from([0x08, 0x00]), packet]);
-}
 
 function seen(
   kind: Kind,
@@ -171,32 +138,14 @@ t.test(
   },
 );
 
-const imported: Connection = {
-  protocol: 'tcp',
-  opener: 'remote',
-  local: { address: LOCAL, port: 40_000 },
-  remote: { address: REMOTE, port: 443 },
-  state: 'established',
-  timeLeftSeconds: 10,
-};
-
 t.test('adoption: a standby does not age, an active instance does', async (t) => {
   const set = new AdoptionSet(1000);
   set.put(imported, 0);
-  t.same(
-    set.sweep(1_000_000, () => false),
-    [],
-  );
+  t.same(set.sweep(1_000_000, () => false).late, []);
   set.start(1_000_000);
   t.equal(set.export(1_004_000)[0]?.timeLeftSeconds, 6);
-  t.same(
-    set.sweep(1_009_999, () => false),
-    [],
-  );
-  t.same(
-    set.sweep(1_010_000, () => false),
-    [connectionKey(imported)],
-  );
+  t.same(set.sweep(1_009_999, () => false).late, []);
+  t.same(set.sweep(1_010_000, () => false).late.map(connectionKey), [connectionKey(imported)]);
   t.equal(set.size, 0);
 });
 
@@ -263,7 +212,16 @@ t.test('adoption: echoes between the same hosts share rules, which go with the l
 t.test('adoption: closed connections are not adopted, ended ones go, tracked ones stay', async (t) => {
   const set = new AdoptionSet(1000);
   set.put({ ...imported, state: 'closed' }, 0);
-  t.equal(set.size, 0);
+  t.notOk(set.stale, 'no rules for a closed one');
+  t.equal(set.export(0).length, 1, 'though it is known until it ends');
+  t.equal(set.put(imported, 0), true);
+  const rules = set.takeStale();
+  t.equal(set.needing(rules[0] ?? '').length, 1);
+  t.equal(set.put({ ...imported, state: 'closing' }, 0), true);
+  t.notOk(set.stale, 'the rules are the same in every other state');
+  t.equal(set.put({ ...imported, state: 'closed' }, 0), true);
+  t.same(set.takeStale(), rules);
+  t.same(set.needing(rules[0] ?? ''), []);
   t.equal(set.put(imported, 0), true);
   t.equal(set.put(imported, 0), false, 'the same again changes no rules');
   t.equal(set.end(connectionKey(imported)), true);
@@ -297,124 +255,6 @@ t.test('changes: from any remembered number on, in order, bounded', async (t) =>
   );
   await t.rejects(small.follow(4, new AbortController().signal).next(), { code: 'changes-lost' });
 });
-
-/** The core, as far as the domain sees it: remembers the rules, and fails on cue. */
-class PlayedHost implements FirewallHost {
-  readonly groups = new Map<string, readonly Rule[]>();
-  readonly flushed: number[] = [];
-  readonly forgotten: string[] = [];
-  readonly sent: { readonly actions: readonly Action[]; readonly frame: Buffer }[] = [];
-  counts = new Map<number, { packets: number; bytes: number }>();
-  isConnected = true;
-  failure: Error | undefined;
-  changes = 0;
-
-  table(name: string): number {
-    return ['firewall', 'firewall-ct', 'admit', 'deliver'].indexOf(name);
-  }
-  connected(): boolean {
-    return this.isConnected;
-  }
-  async setGroups(_: string, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void> {
-    if (this.failure) throw this.failure;
-    this.changes++;
-    for (const [name, rules] of groups) {
-      if (rules.length === 0) this.groups.delete(name);
-      else this.groups.set(name, rules);
-    }
-  }
-  async counters(): Promise<ReadonlyMap<number, { packets: number; bytes: number }>> {
-    return this.counts;
-  }
-  async flushZone(_: string, zone: number): Promise<void> {
-    this.flushed.push(zone);
-  }
-  async flushConnections(_: string, __: number, connections: readonly Connection[]): Promise<void> {
-    if (this.failure) throw this.failure;
-    this.forgotten.push(...connections.map(connectionKey));
-  }
-  packetOut(_: string, actions: readonly Action[], frame: Buffer): void {
-    this.sent.push({ actions, frame });
-  }
-  rules(prefix: string): number {
-    return [...this.groups]
-      .filter(([name]) => name.includes(` ${prefix}`))
-      .reduce((sum, [, rules]) => sum + rules.length, 0);
-  }
-}
-
-const alice = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: [LOCAL], ipv6: ['fd00::1'] };
-const policy = policySchema.parse({
-  name: 'p',
-  defaults: { outbound: 'accept', inbound: 'drop' },
-  rules: [{ name: 'no mail', direction: 'outbound', action: 'drop', protocol: 'tcp', remotePorts: 25 }],
-});
-
-/** What admitted the connections that the tests import. */
-const open = policySchema.parse({
-  name: 'open',
-  defaults: { outbound: 'accept', inbound: 'accept' },
-  rules: [],
-});
-
-function world(timings: Partial<Timings> = {}) {
-  const host = new PlayedHost();
-  const clock = new ManualClock();
-  const taken = new Set<string>();
-  const numbers = {
-    of: (id: { terminal: string; epoch: number }) => {
-      taken.add(`${id.terminal} ${id.epoch}`);
-      return id.epoch;
-    },
-    restore: (id: { terminal: string; epoch: number }) => void taken.add(`${id.terminal} ${id.epoch}`),
-    release: (id: { terminal: string; epoch: number }) => void taken.delete(`${id.terminal} ${id.epoch}`),
-  };
-  const domain = new OpenFlowCtDomain({
-    ...{ name: 'sdn-1', dpid: dpid(1), host, numbers, clock, log: silentLog, timings },
-  });
-  const snapshot = (change: Partial<Snapshot> = {}): Snapshot => ({
-    terminal: alice,
-    epoch: epoch(1),
-    sequence: 0,
-    policy,
-    earlier: [open],
-    connections: [],
-    counters: [],
-    ...change,
-  });
-  const id = { terminal: 'alice', epoch: epoch(2) };
-  const copy = (
-    kind: Kind,
-    sender: Opener,
-    protocol: 'tcp' | 'udp' | 'icmp',
-    flags = 0,
-    mark = 0,
-    port = 40_000,
-  ): void =>
-    domain.packetIn({
-      cookie: packCookie({ kind, instance: 2, policyRule: 0 }),
-      message: {
-        type: 'packet_in',
-        bufferId: 0,
-        totalLen: 0,
-        reason: 'action',
-        tableId: 1,
-        cookie: 0n,
-        match: { reg0: sender === 'terminal' ? 1 : 2, ct_mark: mark },
-        data: frame(sender, protocol, flags, port),
-      },
-    });
-  /** Lets background work of the domain end: a call is behind it in the queue. */
-  const settled = async (): Promise<void> => void (await domain.export(id).catch(() => {}));
-  /** Time passes in steps that let background work end. */
-  const pass = async (ms: number): Promise<void> => {
-    for (let left = ms; left > 0; left -= 250) {
-      clock.advance(Math.min(250, left));
-      await settled();
-    }
-  };
-  return { host, clock, taken, domain, snapshot, id, copy, settled, pass };
-}
 
 t.test('prepare that fails leaves nothing', async (t) => {
   const { host, taken, domain, snapshot, id } = world();
@@ -562,19 +402,27 @@ t.test(
   },
 );
 
-t.test('generations follow each other only while there are connections', async (t) => {
-  const { host, clock, domain, snapshot, id, copy, settled } = world();
-  await domain.prepare(snapshot(), id.epoch);
-  await domain.activate(id, 1_000_000);
-  const { changes } = host;
-  clock.advance(60_000);
-  await settled();
-  t.equal(host.changes, changes);
-  copy('opening', 'terminal', 'tcp', TCP.syn);
-  clock.advance(15_000);
-  await settled();
-  t.equal(host.changes, changes + 1);
-});
+t.test(
+  'generations follow each other while the instance is active, also when nothing is known',
+  async (t) => {
+    const { host, clock, domain, snapshot, id, copy, settled } = world();
+    await domain.prepare(snapshot(), id.epoch);
+    const { changes } = host;
+    clock.advance(60_000);
+    await settled();
+    t.equal(host.changes, changes, 'a standby stays in its first');
+    await domain.activate(id, 1_000_000);
+    clock.advance(15_000);
+    await settled();
+    t.equal(host.changes, changes + 1, 'the copies of all its connections may have been lost');
+    copy('announce', 'terminal', 'tcp', TCP.ack, MARK.announced);
+    t.equal((await domain.export(id)).connections.length, 1);
+    await domain.drain(id, 60_000);
+    clock.advance(15_000);
+    await settled();
+    t.equal(host.changes, changes + 2, 'not while it drains');
+  },
+);
 
 t.test('counters: the imported, and what the switch counts; a new policy goes on from there', async (t) => {
   const { host, domain, snapshot, id } = world();

@@ -1,19 +1,21 @@
 /**
- * The connections of one instance that have adoption rules in the switch, and when those rules must go. No I/O. They are imported ones that the switch
- * does not track yet, and silent ones: known here, but the switch forgets them before their time is over.
+ * The connections of one instance that wait for the switch to track them, or have adoption rules there, and when those rules must go. No I/O. They are
+ * imported ones that the switch does not track yet, and silent ones: known here, but the switch forgets them before their time is over.
  *
  * A live adoption rule admits packets from the middle of its connection, also after that has closed: so it goes
  *   - `settleMs` after the switch tracks the connection in both directions (a datagram's: after it tracks it at all),
- *   - `settleMs` after the connection was seen closed,
+ *   - `settleMs` after the connection was seen closed; one that is closed when it is imported never gets one,
  *   - when the time the connection had left runs out, counted from activation: a standby does not age.
  *     The time of silent ones is the connection table's.
  */
 import { type Connection, connectionKey } from '../../../shared/firewall/connection.js';
+import { isSameConnection } from '../../../shared/firewall/digest.js';
 import { adoptionKey } from '../../pipeline/index.js';
+import type { Tracking } from './record.js';
 import { imported, type Tracked } from './tracker.js';
 
 interface Entry {
-  readonly connection: Connection;
+  connection: Connection;
   /** The clock's ms at which the time left began to run; undefined on a standby. */
   startedMs: number | undefined;
   /** Does the switch track it? From then on the connection table knows it. */
@@ -61,15 +63,20 @@ export class AdoptionSet {
     return [...(this.#sharers.get(key)?.values() ?? [])];
   }
 
-  /** Adds an imported connection, or renews what was told of it. Closed ones are not adopted. True when something is new. */
+  /** Adds an imported connection, or renews what was told of it. True when something is new. Time: constant. */
   put(connection: Connection, nowMs: number): boolean {
     const key = connectionKey(connection);
     const before = this.#entries.get(key);
     if (before?.tracked) return false;
-    if (before && JSON.stringify(before.connection) === JSON.stringify(connection)) return false;
-    const had = this.#remove(key);
-    if (connection.protocol === 'tcp' && connection.state === 'closed') return had;
+    if (before && isSameConnection(before.connection, connection)) return false;
     const startedMs = this.#startedMs === undefined ? undefined : nowMs;
+    if (before && haveSameRules(before.connection, connection)) {
+      before.connection = connection;
+      before.startedMs = startedMs;
+      this.#sharers.get(adoptionKey(connection))?.set(key, connection);
+      return true;
+    }
+    this.remove(key);
     this.#add(key, { connection, startedMs, tracked: false, removeAtMs: undefined, silent: false });
     return true;
   }
@@ -86,7 +93,7 @@ export class AdoptionSet {
   /** A connection that the switch is about to forget. */
   putSilent(connection: Connection): void {
     const key = connectionKey(connection);
-    this.#remove(key);
+    this.remove(key);
     const silent = { connection, startedMs: undefined, tracked: true, removeAtMs: undefined, silent: true };
     this.#add(key, silent);
   }
@@ -102,14 +109,50 @@ export class AdoptionSet {
     return found;
   }
 
-  /** These need not be adopted any more. */
-  removeIf(isOver: (connection: Connection) => boolean): void {
-    for (const [key, { connection }] of this.#entries) if (isOver(connection)) this.#remove(key);
+  /** As an earlier controller kept it: its rules are in the switch. Its time begins anew. */
+  resume(connection: Connection, tracking: Exclude<Tracking, 'tracked'>, nowMs: number): void {
+    const waits = tracking === 'waiting';
+    this.#add(connectionKey(connection), {
+      connection,
+      startedMs: waits && this.#startedMs !== undefined ? nowMs : undefined,
+      tracked: !waits,
+      removeAtMs: tracking === 'settling' ? nowMs + this.#settleMs : undefined,
+      silent: tracking === 'silent',
+    });
+  }
+
+  /** How far the adoption of a connection is; undefined when it needs none. */
+  tracking(key: string): Exclude<Tracking, 'tracked'> | undefined {
+    const entry = this.#entries.get(key);
+    if (!entry) return undefined;
+    if (!entry.tracked) return 'waiting';
+    if (entry.silent) return 'silent';
+    return entry.removeAtMs === undefined ? 'adopting' : 'settling';
+  }
+
+  keys(): Iterable<string> {
+    return this.#entries.keys();
+  }
+
+  /** The connection need not be adopted any more. */
+  remove(key: string): void {
+    const entry = this.#entries.get(key);
+    if (!entry) return;
+    this.#speaks(entry);
+    this.#entries.delete(key);
+    if (!needsRules(entry.connection)) return;
+    const rules = adoptionKey(entry.connection);
+    const sharers = this.#sharers.get(rules);
+    sharers?.delete(key);
+    if (sharers?.size === 0) this.#sharers.delete(rules);
+    this.#stale.add(rules);
   }
 
   /** The other domain says that a connection has ended. One that the switch tracks by now lives on. True when it was known. */
   end(key: string): boolean {
-    return this.#entries.get(key)?.tracked === false && this.#remove(key);
+    if (this.#entries.get(key)?.tracked !== false) return false;
+    this.remove(key);
+    return true;
   }
 
   /** The instance is active: the time that connections have left runs from now on. May be repeated. */
@@ -145,19 +188,22 @@ export class AdoptionSet {
   }
 
   /**
-   * Removes what need not be adopted any more; returns the keys of connections that never showed up in their time.
-   * `isTracked` says whether the connection table still knows a connection.
+   * Removes what need not be adopted any more. `late` are connections that never showed up in their time, `done` the keys of those whose rules have
+   * done their work. `isTracked` says whether the connection table still knows a connection.
    */
-  sweep(nowMs: number, isTracked: (key: string) => boolean): string[] {
-    const ended: string[] = [];
+  sweep(
+    nowMs: number,
+    isTracked: (key: string) => boolean,
+  ): { readonly late: Connection[]; readonly done: string[] } {
+    const late: Connection[] = [];
+    const done: string[] = [];
     for (const [key, entry] of this.#entries) {
-      const late = !entry.tracked && left(entry, nowMs) <= 0;
-      const gone = entry.tracked && !isTracked(key);
-      if (!late && !gone && (entry.removeAtMs ?? Number.POSITIVE_INFINITY) > nowMs) continue;
-      this.#remove(key);
-      if (late) ended.push(key);
+      if (!entry.tracked && left(entry, nowMs) <= 0) late.push(entry.connection);
+      else if (entry.tracked && (!isTracked(key) || (entry.removeAtMs ?? Number.POSITIVE_INFINITY) <= nowMs))
+        done.push(key);
     }
-    return ended;
+    for (const key of [...late.map(connectionKey), ...done]) this.remove(key);
+    return { late, done };
   }
 
   /** Connections that wait, with the time they have left now. */
@@ -173,6 +219,7 @@ export class AdoptionSet {
   #add(key: string, entry: Entry): void {
     this.#entries.set(key, entry);
     if (entry.silent) this.#silent++;
+    if (!needsRules(entry.connection)) return;
     const rules = adoptionKey(entry.connection);
     const sharers = this.#sharers.get(rules) ?? new Map<string, Connection>();
     this.#sharers.set(rules, sharers.set(key, entry.connection));
@@ -183,19 +230,16 @@ export class AdoptionSet {
     if (entry.silent) this.#silent--;
     entry.silent = false;
   }
+}
 
-  #remove(key: string): boolean {
-    const entry = this.#entries.get(key);
-    if (!entry) return false;
-    this.#speaks(entry);
-    this.#entries.delete(key);
-    const rules = adoptionKey(entry.connection);
-    const sharers = this.#sharers.get(rules);
-    sharers?.delete(key);
-    if (sharers?.size === 0) this.#sharers.delete(rules);
-    this.#stale.add(rules);
-    return true;
-  }
+function needsRules(connection: Connection): boolean {
+  return connection.protocol !== 'tcp' || connection.state !== 'closed';
+}
+
+/** Of the same key: do the rules say the same? Of TCP they say who opened it, of datagrams also whether there was a reply. */
+function haveSameRules(a: Connection, b: Connection): boolean {
+  if (a.opener !== b.opener || needsRules(a) !== needsRules(b)) return false;
+  return a.protocol === 'tcp' || (b.protocol !== 'tcp' && a.replied === b.replied);
 }
 
 /** ms. */

@@ -23,8 +23,17 @@ export class ConnectionTable {
     return this.#entries.get(key)?.connection;
   }
 
+  tracked(key: string): Tracked | undefined {
+    return this.#entries.get(key);
+  }
+
   connections(): Connection[] {
     return [...this.#entries.values()].map(({ connection }) => connection);
+  }
+
+  /** As an earlier controller kept it. */
+  resume(entry: Tracked): void {
+    this.#entries.set(connectionKey(entry.connection), entry);
   }
 
   delete(key: string): void {

@@ -48,6 +48,20 @@ export class PolicyCounters {
     this.#base = countersFor(policy, imported);
   }
 
+  /** What an earlier controller kept: its rules have counted on. */
+  resume(offset: readonly RuleCounter[]): void {
+    this.#offset = new Map(offset.map(({ rule, packets, bytes }) => [rule, { packets, bytes }]));
+    this.#latest = this.#offset;
+  }
+
+  /** What is needed to go on with what the switch's rules count. */
+  get kept(): { readonly counted: readonly RuleCounter[]; readonly offset: readonly RuleCounter[] } {
+    return {
+      counted: this.#base,
+      offset: [...this.#offset].map(([rule, { packets, bytes }]) => ({ rule, packets, bytes })),
+    };
+  }
+
   /** What the switch shows now. */
   read(counts: ReadonlyMap<string, Count>): void {
     this.#latest = counts;
@@ -95,6 +109,14 @@ export class CountedPolicy {
     this.#place = place;
     this.#policy = policy;
     this.#counters = new PolicyCounters(policy, imported);
+  }
+
+  resume(offset: readonly RuleCounter[]): void {
+    this.#counters.resume(offset);
+  }
+
+  get kept(): PolicyCounters['kept'] {
+    return this.#counters.kept;
   }
 
   /** Takes what the switch shows now. Counters are worth no failure: without the switch they are what they were. */

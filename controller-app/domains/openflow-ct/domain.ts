@@ -33,6 +33,7 @@ import type { PacketIn } from '../../core/plugin.js';
 import { PolicyTooLargeError, unpackCookie } from '../../pipeline/index.js';
 import type { FirewallHost } from './host.js';
 import { Instance } from './instance.js';
+import type { InstanceKeeper, InstanceRecord } from './record.js';
 import { DEFAULT_TIMINGS, type Timings } from './timings.js';
 
 /** Instance numbers of the whole controller; a number is one for a terminal and epoch while anybody holds it. */
@@ -52,6 +53,8 @@ export interface OpenFlowCtDomainOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly timings?: Partial<Timings>;
+  /** Without one, a controller that begins anew knows of no instance, and the rules of those that there were are removed. */
+  readonly keeper?: InstanceKeeper;
 }
 
 /** What the domain keeps of one terminal. */
@@ -104,7 +107,7 @@ export class OpenFlowCtDomain implements Domain {
       if (known && known.instance.role !== 'standby') return known.ends;
       this.#mustBeConnected();
       const id: InstanceId = { terminal: name, epoch };
-      const held = this.#build(id, snapshot);
+      const held = this.#hold(id, this.#options.numbers.of(id, 'domain'), snapshot);
       try {
         await held.instance.install();
       } catch (error) {
@@ -113,15 +116,47 @@ export class OpenFlowCtDomain implements Domain {
       }
       known?.instance.log.end();
       firewalls.epoch = epoch;
-      firewalls.instances.set(epoch, held);
-      this.#byNumber.set(held.instance.parts.number, held.instance);
-      this.#startTick();
+      this.#add(firewalls, held);
       return held.ends;
     });
   }
 
-  apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
-    return this.#call(id, ({ instance }) => instance.apply(deltas));
+  /**
+   * Takes up an instance that an earlier controller had in this domain, with the number and the rules that it has: to be called before the switch
+   * connects. Only what differs is touched then. The times of its lease and its drain run anew, and whoever followed its changes must take a new snapshot.
+   * Fails with `invalid` for a record of another domain, and `refused` when another instance has its number. May be repeated.
+   */
+  async resume(record: InstanceRecord): Promise<Ends> {
+    const id: InstanceId = { terminal: record.terminal.name, epoch: record.epoch };
+    if (record.domain !== this.name)
+      throw new DomainError(
+        'invalid',
+        `${id.terminal} epoch ${id.epoch} is of ${record.domain}, not of ${this.name}`,
+      );
+    return this.#enqueue(id.terminal, async (firewalls) => {
+      const known = firewalls.instances.get(id.epoch);
+      if (known) return known.ends;
+      this.#options.numbers.restore(id, record.number, 'domain');
+      const held = this.#hold(id, record.number, record);
+      try {
+        await held.instance.resume();
+      } catch (error) {
+        this.#options.numbers.release(id, 'domain');
+        throw error;
+      }
+      firewalls.epoch = Math.max(firewalls.epoch, id.epoch);
+      this.#add(firewalls, held);
+      this.#resumeTimers(firewalls, held);
+      return held.ends;
+    });
+  }
+
+  async apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
+    const { inSwitch } = await this.#call(id, ({ instance }) => instance.apply(deltas));
+    // Whoever calls next need not wait for the switch: its changes go with those of others.
+    await inSwitch.catch((error: unknown) => {
+      throw this.#explain(error);
+    });
   }
 
   sync(id: InstanceId, untrusted: Snapshot): Promise<void> {
@@ -149,12 +184,9 @@ export class OpenFlowCtDomain implements Domain {
         );
       }
       this.#mustBeConnected();
-      await held.instance.activate();
+      await held.instance.activate(leaseMs);
       this.#fenceOff(firewalls, id);
-      held.lease?.close();
-      held.lease = this.#after(leaseMs, id, 'the lease of a firewall has run out', () =>
-        held.instance.refuseNew(),
-      );
+      this.#startLease(held);
       if (!held.generation) this.#scheduleGeneration(held);
     });
   }
@@ -162,10 +194,10 @@ export class OpenFlowCtDomain implements Domain {
   drain(id: InstanceId, drainMs: number): Promise<void> {
     return this.#call(id, async (held) => {
       if (held.instance.role === 'draining') return;
-      await held.instance.drain();
+      await held.instance.drain(drainMs);
       held.lease?.close();
       held.generation?.close();
-      held.drainEnd = this.#after(drainMs, id, undefined, () => held.instance.stop());
+      this.#startDrainEnd(held);
     });
   }
 
@@ -210,7 +242,7 @@ export class OpenFlowCtDomain implements Domain {
     for (const { instances } of this.#terminals.values()) {
       for (const held of instances.values()) {
         closeTimers(held);
-        held.instance.log.end();
+        held.instance.close();
       }
     }
   }
@@ -221,8 +253,9 @@ export class OpenFlowCtDomain implements Domain {
       if (epoch >= id.epoch || older.fenced) continue;
       older.fenced = true;
       closeTimers(older);
-      this.#background(id.terminal, older.instance, () => older.instance.drain());
-      older.drainEnd = this.#after(this.#timings.fencedMs, { ...id, epoch }, undefined, () =>
+      const { fencedMs } = this.#timings;
+      this.#background(id.terminal, older.instance, () => older.instance.drain(fencedMs));
+      older.drainEnd = this.#after(fencedMs, { ...id, epoch }, undefined, () =>
         this.#remove(firewalls, older),
       );
     }
@@ -237,18 +270,54 @@ export class OpenFlowCtDomain implements Domain {
     this.#options.numbers.release(id, 'domain');
   }
 
-  #build(id: InstanceId, snapshot: Snapshot): Held {
-    const { host, numbers, clock } = this.#options;
-    const number = numbers.of(id, 'domain');
-    const parts = { id, number, dpid: this.dpid, host, timings: this.#timings, now: () => clock.monotonic() };
+  #hold(id: InstanceId, number: number, from: Snapshot | InstanceRecord): Held {
+    const { name: domain, dpid } = this;
+    const { host, clock, keeper, log } = this.#options;
+    const onKeepFailure = (error: unknown): void =>
+      log.error(
+        { domain, ...id, error: messageOf(error) },
+        'a firewall could not be kept: a controller that begins anew may know less of it',
+      );
+    const parts = { domain, id, number, dpid, host, clock, keeper, onKeepFailure, timings: this.#timings };
     return {
-      instance: new Instance(parts, snapshot),
-      ends: { kind: 'pipeline', dpid: this.dpid, instance: number },
+      instance: new Instance(parts, from),
+      ends: { kind: 'pipeline', dpid, instance: number },
       lease: undefined,
       drainEnd: undefined,
       generation: undefined,
       fenced: false,
     };
+  }
+
+  #add(firewalls: Firewalls, held: Held): void {
+    const { id, number } = held.instance.parts;
+    firewalls.instances.set(id.epoch, held);
+    this.#byNumber.set(number, held.instance);
+    this.#startTick();
+  }
+
+  /** Of an instance that an earlier controller had: whoever knows how long it has run is gone. */
+  #resumeTimers(firewalls: Firewalls, held: Held): void {
+    const { role, admits } = held.instance;
+    if (role === 'active') this.#scheduleGeneration(held);
+    if (admits) this.#startLease(held);
+    if (role === 'draining') this.#startDrainEnd(held);
+    const active = [...firewalls.instances.values()].filter(({ instance }) => instance.role === 'active');
+    for (const { instance } of active) this.#fenceOff(firewalls, instance.parts.id);
+  }
+
+  #startLease(held: Held): void {
+    const { instance } = held;
+    held.lease?.close();
+    held.lease = this.#after(instance.leaseMs, instance.parts.id, 'the lease of a firewall has run out', () =>
+      instance.refuseNew(),
+    );
+  }
+
+  #startDrainEnd(held: Held): void {
+    const { instance } = held;
+    held.drainEnd?.close();
+    held.drainEnd = this.#after(instance.drainMs, instance.parts.id, undefined, () => instance.stop());
   }
 
   async #undo(instance: Instance): Promise<void> {
@@ -353,7 +422,8 @@ export class OpenFlowCtDomain implements Domain {
     if (this.#closed) return;
     const { instance } = held;
     held.generation = this.#options.clock.after(this.#timings.generationMs, () => {
-      if (instance.hasConnections && this.#options.host.connected(this.dpid)) {
+      // Also of an instance without a connection that is known: the copies of all may have been lost.
+      if (this.#options.host.connected(this.dpid)) {
         this.#background(instance.parts.id.terminal, instance, () => instance.nextGeneration());
       }
       this.#scheduleGeneration(held);

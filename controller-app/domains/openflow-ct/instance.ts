@@ -12,31 +12,42 @@ import {
 } from '../../../shared/domain/domain.js';
 import { connectionCheck, problemOfChanges } from '../../../shared/firewall/admission.js';
 import type { Connection } from '../../../shared/firewall/connection.js';
-import { differences } from '../../../shared/firewall/differences.js';
-import { ConnectionsDigest } from '../../../shared/firewall/digest.js';
+import { connectionDifferences } from '../../../shared/firewall/differences.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import { isSamePolicy, PolicyHistory } from '../../../shared/firewall/policy-history.js';
 import { StateError } from '../../../shared/firewall/reduce.js';
-import type { Delta, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
+import type { Change, Delta, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
 import type { Terminal } from '../../../shared/firewall/terminal.js';
+import type { Clock } from '../../../shared/runtime/clock.js';
 import type { Match } from '../../openflow/index.js';
 import { type FirewallInstance, GENERATIONS, type Kind } from '../../pipeline/index.js';
 import { Connections } from './connections.js';
 import { CountedPolicy } from './counters.js';
 import type { FirewallHost } from './host.js';
+import { Keeping } from './keeping.js';
+import type { InstanceHead, InstanceKeeper, InstanceRecord } from './record.js';
 import { Rejections } from './rejections.js';
 import { RulesInSwitch } from './rules-in-switch.js';
 import type { Timings } from './timings.js';
 
 export interface InstanceParts {
+  readonly domain: string;
   readonly id: InstanceId;
   readonly number: number;
   readonly dpid: Dpid;
   readonly host: FirewallHost;
   readonly timings: Timings;
-  /** Monotonic ms. */
-  readonly now: () => number;
+  readonly clock: Clock;
+  /** Undefined: nothing is kept. */
+  readonly keeper: InstanceKeeper | undefined;
+  readonly onKeepFailure: (error: unknown) => void;
 }
+
+/**
+ * Changes that an instance told before the controller began anew are not known any more, nor how many of them were not kept: its next ones are numbered
+ * from so much higher that whoever followed must take a new snapshot.
+ */
+const RESUMED_AFTER = 2 ** 32;
 
 export class Instance {
   readonly parts: InstanceParts;
@@ -46,6 +57,7 @@ export class Instance {
   readonly #history: PolicyHistory;
   readonly #counters: CountedPolicy;
   readonly #rejections: Rejections;
+  readonly #keeping: Keeping | undefined;
   #terminal: Terminal;
   #role: Role = 'standby';
   /** False once the lease has run out. */
@@ -55,28 +67,51 @@ export class Instance {
   #generation = 0;
   /** The sequence of the last change taken over from the instance before. */
   #imported: number;
+  #leaseMs = 0;
+  #drainMs = 0;
 
-  constructor(parts: InstanceParts, snapshot: Snapshot) {
-    const now = parts.now();
+  /** A standby with a state, or what an earlier controller kept of an instance. */
+  constructor(parts: InstanceParts, from: Snapshot | InstanceRecord) {
+    const now = parts.clock.monotonic();
+    const resumed = 'number' in from;
     this.parts = parts;
-    this.log = new ChangeLog(snapshot.sequence);
-    this.#connections = new Connections(parts.timings);
+    this.log = new ChangeLog(from.sequence + (resumed ? RESUMED_AFTER : 0));
+    this.#connections = new Connections(parts.timings, parts.keeper !== undefined);
     this.#rules = new RulesInSwitch(parts, this.#connections.adoption);
-    this.#history = new PolicyHistory(snapshot.policy, snapshot.earlier, now);
-    this.#counters = new CountedPolicy(parts, snapshot.policy, snapshot.counters);
+    this.#history = new PolicyHistory(from.policy, from.earlier, now);
+    this.#counters = new CountedPolicy(parts, from.policy, resumed ? from.counted : from.counters);
     this.#rejections = new Rejections(parts, now);
-    this.#terminal = snapshot.terminal;
-    this.#imported = snapshot.sequence;
-    for (const connection of snapshot.connections)
-      this.#connections.take({ kind: 'connection', connection }, now);
+    this.#terminal = from.terminal;
+    this.#imported = resumed ? from.imported : from.sequence;
+    if (resumed) this.#resume(from, now);
+    else
+      for (const connection of from.connections)
+        this.#connections.take({ kind: 'connection', connection }, now);
+    const kept = {
+      head: () => this.#head(),
+      connections: () => this.#connections.kept(),
+      takeUnkept: () => this.#connections.takeUnkept(),
+      unkept: () => this.#connections.unkept,
+    };
+    const { keeper, clock, onKeepFailure: onFailure } = parts;
+    this.#keeping = keeper && new Keeping(parts.id, { keeper, clock, onFailure }, kept, resumed);
   }
 
   get role(): Role {
     return this.#role;
   }
 
-  get hasConnections(): boolean {
-    return this.#connections.tracked > 0;
+  /** ms, as last given. */
+  get leaseMs(): number {
+    return this.#leaseMs;
+  }
+
+  get drainMs(): number {
+    return this.#drainMs;
+  }
+
+  get admits(): boolean {
+    return this.#role === 'active' && this.#admits;
   }
 
   /** The rules of a fresh instance into an empty zone. */
@@ -84,6 +119,16 @@ export class Instance {
     const { host, dpid, number } = this.parts;
     await host.flushZone(dpid, number);
     await this.#state();
+    await this.#keeping?.put();
+  }
+
+  /**
+   * The rules that an earlier controller left are those of this instance: stated again, they stay as they are, but that every live connection
+   * that sends announces itself once more, also those that nobody has heard of.
+   */
+  async resume(): Promise<void> {
+    if (this.#role === 'active') await this.nextGeneration();
+    else await this.#state();
   }
 
   /** Takes its rules out and forgets what the switch tracked. May be repeated. */
@@ -93,13 +138,21 @@ export class Instance {
     this.log.end();
     await this.#rules.remove();
     if (host.connected(dpid)) await host.flushZone(dpid, number);
+    await this.#keeping?.remove();
+  }
+
+  /** The controller ends, the instance does not. May be repeated. */
+  close(): void {
+    this.log.end();
+    this.#keeping?.close();
   }
 
   /**
    * Changes of the instance before, in order; what is known already is passed over. Throws StateError `changes-lost` on a gap, and DomainError
-   * `invalid` when one of them can't be: then none is taken.
+   * `invalid` when one of them can't be: then none is taken. `inSwitch` settles when the switch has their rules: more changes may come before that, and go
+   * together in the bundle after. Time: the changes.
    */
-  async apply(deltas: readonly Delta[]): Promise<void> {
+  async apply(deltas: readonly Delta[]): Promise<{ readonly inSwitch: Promise<void> }> {
     const fresh = deltas.filter(({ sequence }) => sequence > this.#imported);
     for (const [index, { sequence }] of fresh.entries()) {
       const expected = this.#imported + 1 + index;
@@ -111,14 +164,11 @@ export class Instance {
     const problem = problemOfChanges(this.#terminal, this.#policies(), changes);
     if (problem)
       throw new DomainError('invalid', `the changes are refused: ${problem}; take a new snapshot of it`);
-    const now = this.parts.now();
     for (const { sequence, change } of fresh) {
-      if (change.kind === 'policy') await this.setPolicy(change.policy);
-      else if (change.kind === 'terminal') await this.setTerminal(change.terminal);
-      else if (this.#connections.take(change, now)) this.log.append([change]);
+      await this.#take(change);
       this.#imported = sequence;
     }
-    if (this.#connections.adoption.stale) await this.#state();
+    return { inSwitch: this.#adopt() };
   }
 
   /** Takes a whole state over in place of what it holds; what is the same stays as it is. */
@@ -127,20 +177,18 @@ export class Instance {
       const what = `the firewall of ${this.parts.id.terminal} in epoch ${this.parts.id.epoch} is ${this.#role}: only a standby takes a whole state over`;
       throw new DomainError('refused', what);
     }
-    const now = this.parts.now();
-    for (const policy of snapshot.earlier.toReversed()) this.#history.replace(policy, now);
-    for (const change of differences(await this.export(), snapshot)) {
-      if (change.kind === 'policy') await this.setPolicy(change.policy);
-      else if (change.kind === 'terminal') await this.setTerminal(change.terminal);
-      else if (this.#connections.take(change, now)) this.log.append([change]);
-    }
+    this.#history.remember(snapshot.earlier, this.parts.clock.monotonic());
+    await this.setTerminal(snapshot.terminal);
+    await this.setPolicy(snapshot.policy);
+    for (const change of connectionDifferences(this.#connections.all(), snapshot.connections))
+      await this.#take(change);
     this.#imported = snapshot.sequence;
-    if (this.#connections.adoption.stale) await this.#state();
+    await this.#keeping?.change({ earlier: this.#history.earlier });
+    await this.#adopt();
   }
 
   digest(): InstanceDigest {
-    const digest = new ConnectionsDigest(this.#connections.export(this.parts.now()));
-    return { sequence: this.log.sequence, connections: digest.count, digest: digest.value };
+    return { sequence: this.log.sequence, ...this.#connections.digest };
   }
 
   /**
@@ -159,6 +207,7 @@ export class Instance {
     // Nothing of the others reaches conntrack any more; what it knows of them goes, lest it live when an address comes back.
     this.#connections.keepOnly(new Set([...terminal.ipv4, ...terminal.ipv6]));
     this.log.append([{ kind: 'terminal', terminal }]);
+    await this.#keeping?.change({ terminal });
     await this.settle();
   }
 
@@ -168,31 +217,45 @@ export class Instance {
     const counts = this.#countsNow();
     if (counts) await this.#counters.read();
     await this.#state({ policy });
-    this.#history.replace(policy, this.parts.now());
+    this.#history.replace(policy, this.parts.clock.monotonic());
     this.log.append([{ kind: 'policy', policy }]);
     await this.#counters.replace(policy, counts);
+    const { earlier } = this.#history;
+    await this.#keeping?.change({ policy, earlier, ...this.#counters.kept });
   }
 
-  /** Admits, from now on or again. */
-  async activate(): Promise<void> {
+  /**
+   * Admits, from now on or again. It does not wait until that is kept: a standby's rules are those of an active instance, and whoever activates it keeps by
+   * himself which one is active.
+   */
+  async activate(leaseMs: number): Promise<void> {
+    const kept = this.#role === 'active' && this.#admits && this.#leaseMs === leaseMs;
+    this.#leaseMs = leaseMs;
     if (this.#role === 'standby') this.#role = 'active';
     await this.#become('active', true);
-    this.#connections.adoption.start(this.parts.now());
+    this.#connections.adoption.start(this.parts.clock.monotonic());
+    if (!kept) void this.#keeping?.change({ role: 'active', admits: true, leaseMs });
   }
 
   /** The lease has run out: no new connections. */
   async refuseNew(): Promise<void> {
-    if (this.#role === 'active') await this.#become('active', false);
+    if (this.#role !== 'active') return;
+    await this.#become('active', false);
+    await this.#keeping?.change({ admits: false, ...this.#counters.kept });
   }
 
-  async drain(): Promise<void> {
-    if (this.#role !== 'draining') await this.#become('draining', false);
+  async drain(drainMs: number): Promise<void> {
+    if (this.#role === 'draining') return;
+    await this.#become('draining', false);
+    this.#drainMs = drainMs;
+    await this.#keeping?.change({ role: 'draining', admits: false, drainMs, ...this.#counters.kept });
   }
 
   /** The drain is over: nothing passes. */
   async stop(): Promise<void> {
     this.#drained = true;
     await this.#rules.remove();
+    await this.#keeping?.change({ role: 'drained' });
   }
 
   /** Another role, and its rules; without them it stays what it was. */
@@ -211,20 +274,22 @@ export class Instance {
   /** A copy of a packet. */
   packetIn(kind: Kind, match: Match, data: Uint8Array): void {
     if (this.#role === 'retired' || this.#drained) return;
-    const now = this.parts.now();
+    const now = this.parts.clock.monotonic();
     if (kind === 'rejected') {
       this.#rejections.answer(match, data, now);
       return;
     }
     const change = this.#connections.packetIn(kind, match, data, now, (one) => this.#couldBe(one));
     if (change) this.log.append([change]);
+    this.#keeping?.soon();
   }
 
   /** Forgets what is over. Returns whether there is something to do in the switch: `settle` does it. */
   tick(): boolean {
     if (this.#role === 'standby') return false;
-    const ended = this.#connections.sweep(this.parts.now());
+    const ended = this.#connections.sweep(this.parts.clock.monotonic());
     this.log.append(ended.map((key) => ({ kind: 'ended', key })));
+    this.#keeping?.soon();
     return this.#connections.stale;
   }
 
@@ -245,12 +310,14 @@ export class Instance {
   /** Every live connection that sends announces itself once more. */
   async nextGeneration(): Promise<void> {
     this.#generation = (this.#generation + 1) % GENERATIONS;
+    // Before the switch has it: one that it has already would make nothing announce itself.
+    await this.#keeping?.change({ generation: this.#generation });
     await this.#state();
   }
 
   async export(): Promise<FirewallState> {
     if (this.#countsNow()) await this.#counters.read();
-    const now = this.parts.now();
+    const now = this.parts.clock.monotonic();
     const { earlier, connections } = this.#history.forExport(this.#connections.export(now), now);
     return {
       terminal: this.#terminal,
@@ -263,11 +330,27 @@ export class Instance {
     };
   }
 
+  /** One change that another instance tells. The switch gets the rules of connections later, by `#adopt`. */
+  async #take(change: Change): Promise<void> {
+    if (change.kind === 'policy') await this.setPolicy(change.policy);
+    else if (change.kind === 'terminal') await this.setTerminal(change.terminal);
+    else if (this.#connections.take(change, this.parts.clock.monotonic())) this.log.append([change]);
+  }
+
+  /** Adoption rules as they are to be. */
+  async #adopt(): Promise<void> {
+    this.#keeping?.soon();
+    if (!this.#drained && this.#connections.adoption.stale) await this.#rules.adopt(this.#model());
+  }
+
   /** States the rules as they are to be. */
   async #state(change: Partial<FirewallInstance> = {}): Promise<void> {
-    if (this.#drained) return;
+    if (!this.#drained) await this.#rules.state({ ...this.#model(), ...change });
+  }
+
+  #model(): FirewallInstance {
     const { host, number } = this.parts;
-    await this.#rules.state({
+    return {
       number,
       terminal: this.#terminal,
       policy: this.#history.policy,
@@ -280,8 +363,42 @@ export class Instance {
         admit: host.table('admit'),
         deliver: host.table('deliver'),
       },
-      ...change,
-    });
+    };
+  }
+
+  #resume(
+    { role, admits, generation, leaseMs, drainMs, offset, connections }: InstanceRecord,
+    now: number,
+  ): void {
+    this.#role = role === 'drained' ? 'draining' : role;
+    this.#drained = role === 'drained';
+    this.#admits = admits;
+    this.#generation = generation;
+    this.#leaseMs = leaseMs;
+    this.#drainMs = drainMs;
+    this.#counters.resume(offset);
+    if (role === 'active' || role === 'draining') this.#connections.adoption.start(now);
+    for (const kept of connections) this.#connections.resume(kept, now);
+  }
+
+  #head(): InstanceHead {
+    const { domain, id, number } = this.parts;
+    return {
+      domain,
+      number,
+      terminal: this.#terminal,
+      epoch: id.epoch,
+      role: this.#drained ? 'drained' : this.#role === 'retired' ? 'draining' : this.#role,
+      admits: this.#admits,
+      leaseMs: this.#leaseMs,
+      drainMs: this.#drainMs,
+      generation: this.#generation,
+      sequence: this.log.sequence,
+      imported: this.#imported,
+      policy: this.#history.policy,
+      earlier: this.#history.earlier,
+      ...this.#counters.kept,
+    };
   }
 
   /** Are the rules of the policy in the switch? */

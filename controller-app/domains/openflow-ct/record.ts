@@ -103,10 +103,3 @@ export interface InstanceKeeper {
   /** May be repeated. */
   remove(id: InstanceId): Promise<void>;
 }
-
-/** Keeps nothing: after a restart there are no instances in switches. */
-export const KEEP_NOTHING: InstanceKeeper = {
-  put: async () => {},
-  change: async () => {},
-  remove: async () => {},
-};

@@ -17,7 +17,7 @@ import type { FirewallHost } from './host.js';
 export class RulesInSwitch {
   readonly #place: { readonly id: InstanceId; readonly dpid: Dpid; readonly host: FirewallHost };
   readonly #adoption: AdoptionSet;
-  /** The groups of adoption rules that the core has. */
+  /** The groups of adoption rules that the core has, or is about to. */
   readonly #adoptionGroups = new Set<string>();
   #stated: FirewallInstance | undefined;
 
@@ -36,24 +36,16 @@ export class RulesInSwitch {
     if (!before || !sameFirewall(before, model)) groups.set(this.#group('rules'), firewallRules(model));
     if (!before || policyInForce(before) !== policyInForce(model))
       groups.set(this.#group('policy'), policyRules(model));
-    const stale = this.#adoption.takeStale();
-    for (const key of stale) {
-      const adoption = this.#adoption.needing(key);
-      groups.set(this.#group(`adoption ${key}`), adoptionRules({ ...model, adoption }));
-    }
-    if (groups.size === 0) return;
-    try {
-      await this.#place.host.setGroups(this.#place.dpid, groups);
-    } catch (error) {
-      this.#adoption.giveBack(stale);
-      throw error;
-    }
+    await this.#set(groups, model);
     this.#stated = model;
-    for (const key of stale) {
-      const group = this.#group(`adoption ${key}`);
-      if (groups.get(group)?.length) this.#adoptionGroups.add(group);
-      else this.#adoptionGroups.delete(group);
-    }
+  }
+
+  /**
+   * Only the adoption rules that are to be others. What another call states meanwhile goes in the bundle after it. Time: the connections that
+   * have changed.
+   */
+  async adopt(model: FirewallInstance): Promise<void> {
+    await this.#set(new Map(), model);
   }
 
   /** Takes all of them out. May be repeated. */
@@ -62,6 +54,26 @@ export class RulesInSwitch {
     await this.#place.host.setGroups(this.#place.dpid, new Map(names.map((name) => [name, []])));
     this.#adoptionGroups.clear();
     this.#stated = undefined;
+  }
+
+  async #set(groups: Map<string, readonly Rule[]>, model: FirewallInstance): Promise<void> {
+    const stale = this.#adoption.takeStale();
+    for (const key of stale) {
+      const adoption = this.#adoption.needing(key);
+      const group = this.#group(`adoption ${key}`);
+      groups.set(group, adoption.length > 0 ? adoptionRules({ ...model, adoption }) : []);
+      if (adoption.length > 0) this.#adoptionGroups.add(group);
+      else this.#adoptionGroups.delete(group);
+    }
+    if (groups.size === 0) return;
+    try {
+      await this.#place.host.setGroups(this.#place.dpid, groups);
+    } catch (error) {
+      this.#adoption.giveBack(stale);
+      // Those that were to go may still be there.
+      for (const key of stale) this.#adoptionGroups.add(this.#group(`adoption ${key}`));
+      throw error;
+    }
   }
 
   #group(part: string): string {
