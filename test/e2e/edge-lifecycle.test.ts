@@ -100,30 +100,47 @@ await t.test('Docker goes away and comes back', async (t) => {
   const socketPath = join(folder, 'docker.sock');
   let proxy = await proxyTo(lab.dockerSocket, socketPath);
   const other = await lab.startDomain('edge-5', { runtime: lab.runtime('edge-5', { socketPath }) });
-  const id = { terminal: alice.name, epoch: epoch(1) };
-  await other.prepare(bench.snapshot(), id.epoch);
-  await other.activate(id, LEASE_MS);
+  const { id } = await bench.active({}, other);
+  const { name } = await bench.open('ipv6', 'tcp');
+  t.ok(await bench.talks(name), 'control: it talks');
   await proxy.close();
   const sentence = /^Docker does not answer on .*docker\.sock: start it/;
-  await t.rejects(other.retire(id), { code: 'not-ready', message: sentence });
-  await t.rejects(
-    other.activate(id, LEASE_MS),
-    { code: 'no-instance' },
-    'half removed, it is not used again',
-  );
-  await t.rejects(other.prepare(bench.snapshot(), epoch(1)), { code: 'not-ready', message: sentence });
-  await t.rejects(other.prepare(bench.snapshot(), epoch(2)), { code: 'not-ready', message: sentence });
-  t.match(await other.health(), { ok: false, problem: sentence, instances: [id] });
+  await other.retire(id);
+  t.notOk(await bench.talks(name), 'a retirement needs no Docker: nothing gets through any more');
+  t.match(await bench.remains(), { containers: 1, ports: [] }, 'control: its container is still there');
+  await t.rejects(other.activate(id, LEASE_MS), { code: 'no-instance' });
+  const next = { terminal: alice.name, epoch: epoch(id.epoch + 1) };
+  await t.rejects(other.prepare(bench.snapshot(), id.epoch), { code: 'not-ready', message: sentence });
+  await t.rejects(other.prepare(bench.snapshot(), next.epoch), { code: 'not-ready', message: sentence });
+  t.match(await other.health(), { ok: false, problem: sentence, instances: [] });
   const early = await lab.startDomain('edge-6', { runtime: lab.runtime('edge-6', { socketPath }) });
   await t.rejects(early.prepare(bench.snapshot(), epoch(1)), { code: 'not-ready', message: sentence });
-  t.match(await bench.remains(), { containers: 1 }, 'control: there is something to remove');
 
   proxy = await proxyTo(lab.dockerSocket, socketPath);
-  await other.retire(id);
-  t.same(await bench.untilNothingRemains(), NOTHING, 'the call that failed, repeated');
+  t.same(await bench.untilNothingRemains(), NOTHING, 'it is removed as soon as Docker is there');
   await early.prepare(bench.snapshot(), epoch(1));
   t.match(await early.health(), { ok: true });
   await early.close();
+  await other.close();
+  await proxy.close();
+});
+
+await t.test('a retirement that the switch cannot confirm fails, and is repeated', async (t) => {
+  const socketPath = join(folder, 'ovs.sock');
+  const database = join(process.env.OVS_RUNDIR ?? '', 'db.sock');
+  let proxy = await proxyTo(database, socketPath);
+  const wiring = new VethWiring({
+    ...{ agent: 'edge-7', bridge: BRIDGE, database: `unix:${socketPath}`, log: silentLog },
+  });
+  const other = await lab.startDomain('edge-7', { wiring });
+  const { id } = await bench.active({}, other);
+  await proxy.close();
+  await t.rejects(other.retire(id), { code: 'not-ready', message: /ovsdb-server/ });
+  await t.rejects(other.activate(id, LEASE_MS), { code: 'no-instance' }, 'it is not used again');
+  t.match(await other.health(), { ok: false, instances: [id] });
+  proxy = await proxyTo(database, socketPath);
+  await other.retire(id);
+  t.same(await bench.untilNothingRemains(), NOTHING);
   await other.close();
   await proxy.close();
 });
