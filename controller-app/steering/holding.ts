@@ -28,7 +28,7 @@ export interface HoldingOptions {
 }
 
 /** So many frames go on at once, and others after so many ms: more would overrun the buffers of the ports on their way. */
-const BATCH = { frames: 64, everyMs: 1 } as const;
+const BATCH = { frames: 32, everyMs: 1 } as const;
 /** The switches are led past the controller after so many ms at the latest, even if not all that was held is on its way. */
 const RELEASE_MS = 100;
 
