@@ -163,6 +163,6 @@ for (const family of FAMILIES) {
       [...new Set(numbers)].toSorted((a, b) => a - b),
       'each once, in order',
     );
-    t.ok(Math.max(...numbers) < HELD_LIMITS.frames, 'those that found no room do not pass');
+    t.ok(numbers.length <= HELD_LIMITS.frames, `${numbers.length} of ${count}`);
   });
 }
