@@ -27,8 +27,10 @@ export interface HoldingOptions {
   readonly log: Log;
 }
 
-/** A switch that did not take a frame is asked again after so many ms. */
-const RETRY_MS = 1;
+/** So many frames go on at once, and others after so many ms: more would overrun the buffers of the ports on their way. */
+const BATCH = { frames: 32, everyMs: 1 } as const;
+/** The switches are led past the controller after so many ms at the latest, even if not all that was held is on its way. */
+const RELEASE_MS = 100;
 
 interface Hold {
   readonly frames: HeldFrames;
@@ -39,6 +41,8 @@ interface Hold {
   over: boolean;
   released: number;
   timer: Timer | undefined;
+  /** Waits until nothing is left. */
+  onEmpty: (() => void) | undefined;
 }
 
 export class Holding {
@@ -54,7 +58,7 @@ export class Holding {
     else
       this.#holds.set(terminal, {
         ...{ frames: new HeldFrames(), sinceMs: now, to: undefined, over: false },
-        ...{ released: 0, timer: undefined },
+        ...{ released: 0, timer: undefined, onEmpty: undefined },
       });
   }
 
@@ -68,16 +72,28 @@ export class Holding {
     }
     // What comes off the wire is a part of a larger buffer, which should not wait with it.
     hold.frames.push({ ...frame, data: Uint8Array.from(frame.data) }, now);
-    if (hold.to !== undefined) this.#go(terminal, hold);
-    else this.#wake(terminal, hold, hold.frames.limits.ms);
+    // Behind others it goes when their turn comes.
+    if (hold.to !== undefined && hold.frames.size === 1) this.#go(terminal, hold);
+    else if (hold.to === undefined) this.#wake(terminal, hold, hold.frames.limits.ms);
   }
 
-  /** What is held goes on to this instance, which must admit, as fast as the switches take it; and what still comes, behind it. */
-  release(terminal: string, to: number): void {
+  /**
+   * What is held goes on to this instance, which must admit, and what still comes, behind it. Settles when it is on its way, or after RELEASE_MS: then the
+   * switches should be led past the controller, and `end` called.
+   */
+  release(terminal: string, to: number): Promise<void> {
     const hold = this.#holds.get(terminal);
-    if (!hold) return;
+    if (!hold) return Promise.resolve();
     hold.to = to;
     this.#go(terminal, hold);
+    if (hold.frames.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      const late = this.options.clock.after(RELEASE_MS, resolve);
+      hold.onEmpty = () => {
+        late.close();
+        resolve();
+      };
+    });
   }
 
   /** The switches lead past the controller now: when all is on its way, the hold is over. */
@@ -98,6 +114,11 @@ export class Holding {
     else this.options.log.info(told, 'traffic was held');
   }
 
+  /** How many frames of the terminal wait. */
+  size(terminal: string): number {
+    return this.#holds.get(terminal)?.frames.size ?? 0;
+  }
+
   close(): void {
     for (const { timer } of this.#holds.values()) timer?.close();
     this.#holds.clear();
@@ -106,10 +127,14 @@ export class Holding {
   #go(terminal: string, hold: Hold): void {
     const { to } = hold;
     if (to === undefined) return;
-    const now = this.options.clock.monotonic();
-    hold.released += hold.frames.release((frame) => this.#send(frame, to), now);
-    if (hold.frames.size > 0) this.#wake(terminal, hold, RETRY_MS);
-    else if (hold.over) this.#finish(terminal, hold);
+    let room = BATCH.frames;
+    const send = (frame: HeldFrame): boolean => room-- > 0 && this.#send(frame, to);
+    hold.released += hold.frames.release(send, this.options.clock.monotonic());
+    if (hold.frames.size > 0) this.#wake(terminal, hold, BATCH.everyMs);
+    else {
+      hold.onEmpty?.();
+      if (hold.over) this.#finish(terminal, hold);
+    }
   }
 
   /** Looks again later, at what is to be sent or is too old by then. */

@@ -163,6 +163,11 @@ export class Steering {
     }
   }
 
+  /** How many frames of the terminal wait. */
+  holds(terminal: string): number {
+    return this.#holding.size(terminal);
+  }
+
   /** Nothing leads to the instance any more, and its number is free for another once its domain has no use for it either. */
   async removePath(id: InstanceId): Promise<void> {
     const { numbers } = this.#options;
@@ -182,7 +187,7 @@ export class Steering {
     if (number === undefined || !this.#view(terminal).paths.some((path) => path.number === number)) {
       throw new SteeringError('no-path', `no path leads to the instance of ${terminal} in epoch ${id.epoch}`);
     }
-    this.#holding.release(terminal, number);
+    await this.#holding.release(terminal, number);
     await this.#change(terminal, (view) => ({ ...view, led: number }), settle);
     this.#holding.end(terminal);
   }
