@@ -160,6 +160,11 @@ export class Paguro {
     await kill(this.parts.agent);
   }
 
+  /** SIGHUP to the controller: its certificates are read again. */
+  hangUp(): void {
+    if (this.parts.controller) process.kill(this.parts.controller.pid, 'SIGHUP');
+  }
+
   /** As by `kill -9`. */
   async killController(): Promise<void> {
     await kill(this.parts.controller);
