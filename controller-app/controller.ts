@@ -22,6 +22,7 @@ import { Coordinator } from './handover/coordinator.js';
 import { startHttp } from './http/server.js';
 import { Placement } from './placement.js';
 import { loadPlugins } from './plugins.js';
+import { renewOnHangup } from './renewal.js';
 import { Service } from './service.js';
 import { Topology } from './steering/topology.js';
 import { addressMemory } from './store/address-memory.js';
@@ -221,6 +222,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       () => {},
     );
   });
+  if (config.tls) lifetime.own('renewal', renewOnHangup(config.tls, [channel, listener], log));
   await listener.listen();
   log.info(
     { openflow: config.openflow, channel: config.channel, http: config.http, tls: config.tls !== undefined },

@@ -83,6 +83,11 @@ export class OpenFlowListener extends EventEmitter<ListenerEvents> {
     return this.byDpid;
   }
 
+  /** Connections that are no switches yet. */
+  get strangerCount(): number {
+    return this.strangers.size;
+  }
+
   /** Fails when the address is in use. */
   async listen(): Promise<{ readonly host: string; readonly port: number }> {
     const { host = '127.0.0.1', port = DEFAULT_PORT } = this.options;

@@ -173,6 +173,11 @@ export class Paguro {
     await kill(this.#agents.get(name));
   }
 
+  /** SIGHUP to the controller: its certificates are read again. */
+  hangUp(): void {
+    if (this.parts.controller) process.kill(this.parts.controller.pid, 'SIGHUP');
+  }
+
   /** As by `kill -9`. */
   async killController(): Promise<void> {
     await kill(this.#controller);

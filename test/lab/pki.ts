@@ -16,7 +16,7 @@ const issued = new Map<string, Promise<TlsFiles>>();
 /** Files of a certificate in this lab: `labCertificate('agent', 'edge-1')`. One process of the lab asks for each. */
 export function labCertificate(kind: Kind, ...names: readonly string[]): Promise<TlsFiles> {
   const folder = join(currentLab().folder, 'pki');
-  const request = requestOf(kind, names);
+  const request = { ...requestOf(kind, names), fileName: [kind, ...names].join('-') };
   const known = issued.get(request.fileName);
   if (known) return known;
   authority ??= existsSync(join(folder, 'ca.pem')) ? Promise.resolve() : initAuthority(folder, DAYS);
