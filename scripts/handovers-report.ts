@@ -2,12 +2,14 @@
  * The words and tables of the measurement of handovers. Pure.
  */
 import type { HandoversDetails, HandoversResult, Progress } from '../test/harness/handovers/job.js';
-import { flowName } from '../test/harness/handovers/windows.js';
+import { flowName, type Place } from '../test/harness/handovers/windows.js';
 import { type Quantiles, quantiles } from '../test/harness/quantiles.js';
 import { milliseconds as ms, table } from './table.js';
 
 /** Rows while it runs, at most. */
 const ROWS = 50;
+/** Rows of a list. */
+const LISTED = 40;
 
 /** Whether a measurement shows what it is to show: nothing lost, and losses where there must be some. */
 export function isGood(result: HandoversResult, { problems }: Pick<HandoversDetails, 'problems'>): boolean {
@@ -67,6 +69,16 @@ export class ProgressTable {
 
 const WIDTHS = [9, 14, 10, 17, 7, 6, 9, 10];
 
+/** `handover 12, role, after 31 ms`. */
+function place({ handover, kind, afterMs }: Place): string {
+  return kind === null ? 'before the first' : `handover ${handover}, ${kind}, after ${ms(afterMs)}`;
+}
+
+/** No table where there is nothing; long ones are cut short. */
+function listed(header: readonly string[], rows: readonly (readonly string[])[]): readonly string[] {
+  return rows.length === 0 ? [] : [table([header, ...rows.slice(0, LISTED)])];
+}
+
 export function renderResult(result: HandoversResult, details: HandoversDetails): string {
   const { control } = result;
   const quantity = (name: string, { p50, p99, max }: Quantiles): readonly string[] => [
@@ -83,7 +95,7 @@ export function renderResult(result: HandoversResult, details: HandoversDetails)
         ...[sent, lost, duplicated, reordered].map(String),
       ]),
       ['all', ...[result.sent, result.lost, result.duplicated, result.reordered].map(String)],
-      ['frames (not only these) that a busy switch did not read', '', String(details.droppedUnread), '', ''],
+      ['frames (not only these) that a busy switch did not read', '', String(details.drops.unread), '', ''],
       [`control: ${control.handovers} that break before they make`, '', String(control.lost), '', ''],
     ]),
     table([
@@ -101,14 +113,22 @@ export function renderResult(result: HandoversResult, details: HandoversDetails)
       quantity(`  when nothing moved (${details.quietWindows} windows)`, details.quietGapMs),
       ...Object.entries(details.phaseMs).map(([name, times]) => quantity(`phase ${name}`, times)),
     ]),
-    table([
-      ['the longest gaps at any time', '', 'after the begin of a handover'],
-      ...details.longestGaps.map(({ ms: gap, flow, kind, afterMs }) => [
-        flowName(flow),
-        ms(gap),
-        afterMs === null ? 'before the first' : `${kind} ${ms(afterMs)}`,
+    ...listed(
+      ['frames that Open vSwitch dropped (some by rules that say so)', ''],
+      Object.entries(details.drops.byReason).map(([reason, count]) => [reason, String(count)]),
+    ),
+    ...listed(
+      ['lost', 'datagrams', 'sent'],
+      details.losses.map(({ flow, lost, first, last }) => [
+        flow,
+        String(lost),
+        `${place(first)} to ${ms(last.afterMs)}`,
       ]),
-    ]),
+    ),
+    ...listed(
+      ['the longest gaps at any time', '', 'begin'],
+      details.longestGaps.map((gap) => [flowName(gap.flow), ms(gap.ms), place(gap)]),
+    ),
     ...list,
   ].join('\n\n');
 }

@@ -4,7 +4,7 @@
 
 /** `0.43 ms`, `2.1 ms`, `530 ms`. */
 export function milliseconds(value: number): string {
-  return `${value.toFixed(value < 1 ? 2 : value < 10 ? 1 : 0)} ms`;
+  return `${value.toFixed(Math.abs(value) < 1 ? 2 : Math.abs(value) < 10 ? 1 : 0)} ms`;
 }
 
 /** A table with a header; columns after the first are aligned to the right. */

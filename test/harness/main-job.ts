@@ -9,6 +9,7 @@ import { realClock, sleep } from '../../shared/runtime/clock.js';
 import type { Mininet, Move } from '../lab/index.js';
 import { waitFor } from '../lab/wait.js';
 import {
+  Datagrams,
   type Fate,
   fates,
   monotonicMs,
@@ -22,10 +23,10 @@ import {
 import { Paguro } from './paguro.js';
 import { count, type ForbiddenCount, WireRig } from './rig.js';
 
-const PORT = { both: 5001, serverOnly: 5002, exchange: 5003, probe: 5004 } as const;
-const PORTS = [PORT.both, PORT.serverOnly, PORT.exchange, PORT.probe] as const;
-const PROBES_PER_SECOND = 250;
-const PROBE_SECONDS = 120;
+const PORT = { both: 5001, serverOnly: 5002, exchange: 5003, datagrams: 5004 } as const;
+const PORTS = [PORT.both, PORT.serverOnly, PORT.exchange, PORT.datagrams] as const;
+/** Of each family in each direction. */
+const DATAGRAMS_PER_SECOND = 500;
 /** After the switch, packets may still go the old way until the switch has looked at its cache again: 36 ms at most were measured. */
 const REVALIDATION_MS = 200;
 /** The control: without the state, not one byte in this time. */
@@ -47,7 +48,7 @@ export interface HandoverResult {
   readonly to: string;
   readonly phases: HandoverReport['phases'];
   readonly totalMs: number;
-  /** The longest interval between answered probe datagrams, of both families. */
+  /** The longest time without a datagram at either end, in either family, beyond the interval in which they are sent. */
   readonly gapMs: number;
   /** What the moved link itself was away. */
   readonly linkDownMs: number;
@@ -159,7 +160,7 @@ class MainJob {
           { port: PORT.both, mode: 'both' },
           { port: PORT.serverOnly, mode: 'server-only' },
         ],
-        udp: [PORT.exchange, PORT.probe],
+        udp: [PORT.exchange],
       });
       this.onStep('alice attaches to s1: her firewall becomes flow rules there');
       await paguro.attach('alice', 'h1', 'sdn-1');
@@ -185,11 +186,11 @@ class MainJob {
     ];
     try {
       await this.#stage('before, SDN domain', [await wire.round()]);
-      const there = await this.#move(wire, client, 's2', 'edge-1');
+      const there = await this.#move(wire, 's2', 'edge-1');
       await this.#stage('after, edge domain', [await wire.round()]);
       this.onStep('alice opens 26 more TCP connections at the edge');
       await client.connect(targets(paguro, 13, 13));
-      const back = await this.#move(wire, client, 's1', 'sdn-1');
+      const back = await this.#move(wire, 's1', 'sdn-1');
       await this.#stage('after, SDN domain', [await wire.round()]);
       return { connections: await this.#judge(client, server, pings), handovers: [there, back] };
     } finally {
@@ -198,12 +199,15 @@ class MainJob {
   }
 
   /** Moves the link, lets the controller notice by itself, and tries forbidden packets until the handover is over. */
-  async #move(wire: WireRig, client: Traffic, to: string, domain: string): Promise<HandoverResult> {
+  async #move(wire: WireRig, to: string, domain: string): Promise<HandoverResult> {
     const { paguro } = this;
     this.onStep(`alice's link moves to ${to}: the controller notices by itself`);
-    const target = (family: Family) => ({ address: paguro.host('h2')[family], port: PORT.probe });
-    const rate = { perSecond: PROBES_PER_SECOND, seconds: PROBE_SECONDS };
-    const probes = [await client.probe(target('ipv4'), rate), await client.probe(target('ipv6'), rate)];
+    const datagrams = await Datagrams.start({
+      first: paguro.host('h1'),
+      second: paguro.host('h2'),
+      ports: [PORT.datagrams, PORT.datagrams],
+      perSecond: DATAGRAMS_PER_SECOND,
+    });
     const seen = (await paguro.api.handovers()).length;
     let move: Move | undefined;
     let report: HandoverReport | undefined;
@@ -212,10 +216,12 @@ class MainJob {
       report = await paguro.handoverAfter('alice', seen);
     })();
     const during = await wire.during(moving);
+    const gaps = await datagrams.collect();
+    await datagrams.close();
     if (!move || !report) throw new Error('no handover');
     if (report.outcome !== 'done' || report.to !== domain)
       throw new Error(`handover ${report.outcome}: ${report.error}`);
-    const gaps = await Promise.all(probes.map((probe) => client.stopProbe(probe)));
+    const { downAt, linkDownMs } = move;
     await this.#stage(
       `during the move to the ${domain.startsWith('sdn') ? 'SDN' : 'edge'} domain`,
       during,
@@ -224,8 +230,8 @@ class MainJob {
     const { from, phases, totalMs, stateBytes, deltaBytes, connections } = report;
     return {
       ...{ from, to: domain, phases, totalMs },
-      gapMs: Math.max(...gaps.map(({ gapMs }) => gapMs)),
-      linkDownMs: move.linkDownMs,
+      gapMs: Math.max(0, ...gaps.flatMap(({ at, ms }) => (at + ms >= downAt ? [ms] : []))),
+      linkDownMs,
       ...{ stateBytes, deltaBytes, connections },
     };
   }

@@ -4,9 +4,9 @@
  */
 import t from 'tap';
 import { isGood, ProgressTable, renderResult } from '../../scripts/handovers-report.js';
-import { readDrops } from '../harness/handovers/input-queues.js';
 import type { HandoversDetails, HandoversResult } from '../harness/handovers/job.js';
 import { moveKind } from '../harness/handovers/moves.js';
+import { readReasons, readUnread } from '../harness/handovers/switch-drops.js';
 import { WINDOW_MS, Windows } from '../harness/handovers/windows.js';
 import { countRetransmissions, type FlowGap } from '../harness/hosts/index.js';
 import { quantiles } from '../harness/quantiles.js';
@@ -29,8 +29,8 @@ t.test('a window has the worst gap that lies in it, if only in part', async (t) 
   t.same(windows.worst(['link', 'role']), [5, 0], 'in the order of time; none is 0');
   t.same(windows.flows, ['h1 to h2, ipv6', 'h2 to h1, ipv6']);
   t.match(windows.longest.slice(0, 2), [
-    { ms: 70, kind: 'role', afterMs: WINDOW_MS + 1 },
-    { ms: 50, kind: null, afterMs: null },
+    { ms: 70, handover: 1, kind: 'role', afterMs: WINDOW_MS + 1 },
+    { ms: 50, handover: 0, kind: null, afterMs: 0 },
   ]);
   windows.note([gap(1_500, 4_000)]);
   t.same(
@@ -72,10 +72,27 @@ t.test('what packet sockets dropped is read by socket', async (t) => {
     'a line of something else',
   ].join('\n');
   t.same(
-    [...readDrops(text)],
+    [...readUnread(text)],
     [
       ['18472340', 0],
       ['18472342', 41],
+    ],
+  );
+});
+
+/** As Open vSwitch 3.1 prints them, shortened. */
+const COVERAGE = `Event coverage, avg rate over last: 5 seconds, last minute, last hour,  hash=63d2e0b4:
+bridge_reconfigure         0.0/sec     0.233/sec        0.0039/sec   total: 14
+datapath_drop_upcall_error   0.4/sec     0.033/sec        0.0006/sec   total: 2
+drop_action_of_pipeline    1.2/sec     0.983/sec        0.0164/sec   total: 59
+155 events never hit`;
+
+t.test('what Open vSwitch dropped is read by reason', async (t) => {
+  t.same(
+    [...readReasons(COVERAGE)],
+    [
+      ['datapath_drop_upcall_error', 2],
+      ['drop_action_of_pipeline', 59],
     ],
   );
 });
@@ -103,6 +120,7 @@ t.test(
 );
 
 const QUANTILES = { p50: 0.4, p99: 2.5, max: 12 };
+const PLACE = { handover: 12, kind: 'role', afterMs: 31 } as const;
 const RESULT: HandoversResult = {
   ...{ handovers: 6, sent: 48_000, received: 48_000, lost: 0, duplicated: 0, reordered: 3 },
   ...{ tcpBytes: 9_000, resets: 0, retransmits: 1, gapMs: QUANTILES, switchMs: QUANTILES },
@@ -112,8 +130,9 @@ const DETAILS: HandoversDetails = {
   ...{ quietGapMs: QUANTILES, quietWindows: 6, movesByKind: { role: 3, link: 3 } },
   ...{ gapMsByKind: { role: QUANTILES, link: QUANTILES }, gapMsByFlow: { 'h1 to h2, ipv4': QUANTILES } },
   ...{
-    droppedUnread: 0,
-    longestGaps: [{ ...gap(1, 2), kind: 'role', afterMs: 31 }],
+    drops: { unread: 0, byReason: { drop_action_of_pipeline: 4 } },
+    longestGaps: [{ ...gap(1, 2), ...PLACE }],
+    losses: [],
     phaseMs: { switch: QUANTILES },
     problems: [],
   },
@@ -143,12 +162,15 @@ t.test(
 );
 
 t.test('the tables say what was found', async (t) => {
-  const text = renderResult(RESULT, { ...DETAILS, problems: ['a TCP connection is dead'] });
+  const losses = [{ flow: 'h1 to h2, ipv4', lost: 7, first: PLACE, last: { ...PLACE, afterMs: 38 } }];
+  const text = renderResult(RESULT, { ...DETAILS, losses, problems: ['a TCP connection is dead'] });
+  t.match(text, /h1 to h2, ipv4 +7 +handover 12, role, after 31 ms to 38 ms/);
   t.match(text, /h1 to h2, IPv4 +48000 +0 +0 +3/);
   t.match(text, /control: 3 that break before they make +120/);
   t.match(text, /gap beyond the sending interval +0\.40 ms +2\.5 ms +12 ms/);
   t.match(text, /when nothing moved \(6 windows\)/);
-  t.match(text, /h1 to h2, ipv6 +2\.0 ms +role 31 ms/);
+  t.match(text, /h1 to h2, ipv6 +2\.0 ms +handover 12, role, after 31 ms/);
+  t.match(text, /drop_action_of_pipeline +4/);
   t.match(text, /- a TCP connection is dead/);
   const table = new ProgressTable(200);
   const report = { to: 'edge-1', phases: [{ name: 'switch' as const, ms: 1.5 }] };

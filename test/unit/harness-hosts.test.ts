@@ -285,6 +285,7 @@ t.test('records in portions say the same as all at once', async (t) => {
   );
   gaps.push(...portions.add([], seen.slice(-1)), ...portions.end());
   t.same({ ...portions.tally, gaps }, whole);
+  t.same(portions.missingSince, [3, 7, 8]);
   t.match(whole, { received: 7, lost: 3, duplicated: 1, reordered: 1 });
 });
 

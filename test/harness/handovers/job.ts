@@ -5,13 +5,13 @@
 import type { HandoverReport, TerminalStatus } from '../../../shared/api/schema.js';
 import { realClock, sleep } from '../../../shared/runtime/clock.js';
 import { waitFor } from '../../lab/index.js';
-import { monotonicMs } from '../hosts/index.js';
+import { type FlowReport, monotonicMs } from '../hosts/index.js';
 import { Paguro } from '../paguro.js';
 import { type Quantiles, quantiles } from '../quantiles.js';
-import { InputQueues } from './input-queues.js';
 import { type MoveKind, moveKind, moveLink, moveRole } from './moves.js';
+import { type Drops, SwitchDrops } from './switch-drops.js';
 import { MeasuredTraffic, type TrafficOutcome, type TrafficPorts } from './traffic.js';
-import { WINDOW_MS, Windows } from './windows.js';
+import { flowName, type Place, WINDOW_MS, Windows } from './windows.js';
 
 const TERMINAL = 'alice';
 const DOMAINS = ['sdn-1', 'edge-1'] as const;
@@ -48,6 +48,13 @@ export interface HandoversResult {
   readonly control: { readonly handovers: number; readonly lost: number };
 }
 
+export interface Loss {
+  readonly flow: string;
+  readonly lost: number;
+  readonly first: Place;
+  readonly last: Place;
+}
+
 /** What else there is to say. */
 export interface HandoversDetails {
   /** The same as `gapMs`, in windows of the same length in which nothing moved. */
@@ -56,12 +63,14 @@ export interface HandoversDetails {
   readonly gapMsByKind: Readonly<Record<MoveKind, Quantiles>>;
   readonly gapMsByFlow: Readonly<Record<string, Quantiles>>;
   readonly movesByKind: Readonly<Record<MoveKind, number>>;
-  /** Frames that were dropped because a switch did not read them in time. Those that were datagrams are among the lost. */
-  readonly droppedUnread: number;
+  /** What the switches say that they dropped: those that were datagrams are among the lost. */
+  readonly drops: Drops;
   /** At any time, in a window or not. */
   readonly longestGaps: Windows['longest'];
+  /** Datagrams that were lost, by flow and handover: how many, and when the first and the last were sent. */
+  readonly losses: readonly Loss[];
   readonly phaseMs: Readonly<Record<string, Quantiles>>;
-  readonly flows: TrafficOutcome['datagrams']['flows'];
+  readonly flows: readonly Omit<FlowReport, 'missingSince'>[];
   /** Whatever else is not as it should be, for a person. */
   readonly problems: readonly string[];
 }
@@ -71,7 +80,7 @@ export interface Progress {
   readonly kind: MoveKind;
   readonly report: Pick<HandoverReport, 'to' | 'phases'>;
   /** Until now; what is under way counts as lost. */
-  readonly flows: TrafficOutcome['datagrams']['flows'];
+  readonly flows: readonly Omit<FlowReport, 'missingSince'>[];
   /** Of this handover. */
   readonly gapMs: number;
 }
@@ -105,7 +114,7 @@ export async function runHandovers(
 
 class Job {
   readonly #windows = new Windows();
-  readonly #queues = new InputQueues();
+  readonly #switches = new SwitchDrops();
   readonly #reports: { readonly kind: MoveKind; readonly report: HandoverReport }[] = [];
   readonly #problems: string[] = [];
   #outcome: TrafficOutcome | undefined;
@@ -117,7 +126,7 @@ class Job {
 
   async move(): Promise<void> {
     const { handovers, onStep = () => {}, onProgress = () => {} } = this.options;
-    await this.#queues.look();
+    await this.#switches.look();
     const traffic = await this.#traffic(PORTS);
     onStep(`${handovers} handovers`);
     const quietEvery = Math.ceil(handovers / MAX_QUIET);
@@ -138,7 +147,7 @@ class Job {
       onStep('the last datagrams are waited for');
       this.#outcome = await traffic.finish();
       this.#windows.note(this.#outcome.gaps);
-      await this.#queues.look();
+      await this.#switches.look();
     } finally {
       await traffic.close();
     }
@@ -202,10 +211,11 @@ class Job {
         windows.flows.map((flow) => [flow, quantiles(windows.worst(['role', 'link'], flow))]),
       ),
       movesByKind: { role: ofKind('role'), link: ofKind('link') },
-      droppedUnread: this.#queues.dropped,
+      drops: this.#switches.drops,
       longestGaps: windows.longest,
+      losses: flows.flatMap((flow) => lossesOf(flow, windows)),
       phaseMs: Object.fromEntries([...phases].map((name) => [name, phase(name)])),
-      flows,
+      flows: flows.map(({ missingSince: _, ...flow }) => flow),
       problems: [...this.#problems, ...problemsOf(this.#outcome)],
     };
     return { result, details };
@@ -253,13 +263,25 @@ class Job {
     // Not a wait for something to happen: the time over which gaps are looked for.
     await sleep(realClock, Math.max(0, from + WINDOW_MS + RECORDED_MS - monotonicMs()));
     this.#windows.note(await traffic.collect());
-    await this.#queues.look();
+    await this.#switches.look();
     return this.#windows.worst([kind]).at(-1) ?? 0;
   }
 }
 
 function sum<K extends string>(flows: readonly Readonly<Record<K, number>>[], key: K): number {
   return flows.reduce((total, flow) => total + flow[key], 0);
+}
+
+function lossesOf(flow: FlowReport, windows: Windows): readonly Loss[] {
+  const byHandover = new Map<number, Place[]>();
+  for (const at of flow.missingSince) {
+    const place = windows.place(at);
+    byHandover.set(place.handover, [...(byHandover.get(place.handover) ?? []), place]);
+  }
+  return [...byHandover.values()].flatMap((places): Loss[] => {
+    const [first, last] = [places[0], places.at(-1)];
+    return first && last ? [{ flow: flowName(flow), lost: places.length, first, last }] : [];
+  });
 }
 
 function problemsOf({ datagrams, tcp }: TrafficOutcome): readonly string[] {

@@ -22,17 +22,22 @@ interface Window {
   readonly worst: Map<string, number>;
 }
 
-/** A gap, and how it stands to the handovers. */
-export interface Placed extends Pick<FlowGap, 'ms' | 'flow'> {
-  /** From the begin of the last handover before it; null before the first. */
-  readonly afterMs: number | null;
-  /** What that handover moved. */
+/** A time, as it stands to the handovers. */
+export interface Place {
+  /** Which handover was the last that had begun, from 1 on; 0 before the first. */
+  readonly handover: number;
+  /** What it moved. */
   readonly kind: MoveKind | null;
+  /** Since it began; 0 before the first. */
+  readonly afterMs: number;
 }
+
+/** A gap, and where it was. */
+export type PlacedGap = Pick<FlowGap, 'ms' | 'flow'> & Place;
 
 export class Windows {
   readonly #windows: Window[] = [];
-  #longest: readonly Placed[] = [];
+  #longest: readonly PlacedGap[] = [];
 
   /** One that begins at `from` (monotonic ms). */
   open(kind: WindowKind, from: number): void {
@@ -42,7 +47,7 @@ export class Windows {
   note(gaps: readonly FlowGap[]): void {
     const recent = this.#windows.slice(-REMEMBERED);
     for (const gap of gaps) {
-      this.#place(gap);
+      this.#remember(gap);
       const name = flowName(gap.flow);
       for (const { from, to, worst } of recent) {
         if (gap.at > to || gap.at + gap.ms < from) continue;
@@ -64,17 +69,20 @@ export class Windows {
   }
 
   /** The longest at any time, in a window or not. */
-  get longest(): readonly Placed[] {
+  get longest(): readonly PlacedGap[] {
     return this.#longest;
   }
 
-  #place({ at, ms, flow }: FlowGap): void {
+  place(at: number): Place {
+    const handovers = this.#windows.filter(({ kind, from }) => kind !== 'quiet' && from <= at);
+    const last = handovers.at(-1);
+    if (!last || last.kind === 'quiet') return { handover: 0, kind: null, afterMs: 0 };
+    return { handover: handovers.length, kind: last.kind, afterMs: at - last.from };
+  }
+
+  #remember({ at, ms, flow }: FlowGap): void {
     if (this.#longest.length === LONGEST && ms <= (this.#longest.at(-1)?.ms ?? 0)) return;
-    const last = this.#windows.findLast(({ kind, from }) => kind !== 'quiet' && from <= at);
-    const placed = {
-      ...{ ms, flow, afterMs: last ? at - last.from : null },
-      kind: last && last.kind !== 'quiet' ? last.kind : null,
-    };
+    const placed = { ms, flow, ...this.place(at) };
     this.#longest = [...this.#longest, placed].toSorted((a, b) => b.ms - a.ms).slice(0, LONGEST);
   }
 }

@@ -64,6 +64,8 @@ export interface FlowReport extends Tally {
   readonly from: string;
   readonly to: string;
   readonly family: Family;
+  /** When those were sent that have not arrived. Monotonic ms. */
+  readonly missingSince: readonly number[];
 }
 
 export interface DatagramReport {
@@ -169,6 +171,7 @@ export class Datagrams {
         end.judges.map((judge, family) => ({
           ...nameOf(end, this.#ends[1 - place], family),
           ...judge.tally,
+          missingSince: judge.missingSince,
         })),
       ),
       ...{ foreign: sum('foreign'), overflows: sum('overflows'), refused: sum('refused') },

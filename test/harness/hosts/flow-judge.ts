@@ -42,7 +42,8 @@ export class FlowJudge {
   #unknown = 0;
   #highest = -1;
   #lastAt: number | undefined;
-  readonly #missing = new Set<number>();
+  /** Sending times of what has not been received, by number. */
+  readonly #missing = new Map<number, number>();
 
   get tally(): Tally {
     return {
@@ -51,13 +52,18 @@ export class FlowJudge {
     };
   }
 
+  /** When those were sent that have not been received. */
+  get missingSince(): readonly number[] {
+    return [...this.#missing.values()];
+  }
+
   /**
    * The next portion. `sentAt` must hold the sending times of at least all datagrams among `arrivals`: the receiver is to be asked first. Returns the
    * gaps that ended in this portion, in their order.
    */
   add(sentAt: readonly number[], arrivals: readonly Arrival[]): readonly Gap[] {
     for (const at of sentAt) {
-      this.#missing.add(this.#sent);
+      this.#missing.set(this.#sent, at);
       this.#sentAt.push(at);
     }
     const gaps: Gap[] = [];
