@@ -99,7 +99,7 @@ export class Service implements ControllerService {
     await this.parts.placement.set(terminal, placement);
   }
 
-  handover(terminal: string, { pauseBefore, ...wish }: HandoverWish): StartedHandover {
+  handover(terminal: string, wish: HandoverWish): StartedHandover {
     const started = inApiWords(() => this.parts.coordinator.handover(terminal, { ...wish, cause: 'demand' }));
     this.parts.placement.demanded(terminal);
     return started;

@@ -6,8 +6,9 @@ import '../lab/enter.js';
 import t from 'tap';
 import { CELLS, REPRESENTATIVES } from '../harness/faults/cells.js';
 import { Matrix } from '../harness/faults/matrix.js';
-import type { CellResult } from '../harness/faults/run-cell.js';
+import { bringTo, type CellResult, TERMINAL } from '../harness/faults/run-cell.js';
 import { markdown } from '../harness/faults/table.js';
+import { casualties, Life } from '../harness/life.js';
 
 const cells = process.env.PAGURO_CELLS === 'all' ? CELLS : REPRESENTATIVES;
 const CELL_MS = 120_000;
@@ -27,5 +28,23 @@ for (const cell of cells) {
     t.ok(result.forbidden > 1_000, `${result.forbidden} forbidden frames were tried`);
   });
 }
+
+await t.test(
+  'control: a move without the connections, judged the same way, is seen to kill them',
+  async (t) => {
+    const { paguro } = matrix.lab;
+    await bringTo(matrix.lab, 'sdn-1');
+    const life = await Life.start(paguro);
+    try {
+      await life.open('sdn-1');
+      t.same(casualties(await life.judge()), []);
+      await paguro.handover(TERMINAL, 'edge-1', { omitConnections: true });
+      const lost = casualties(await life.judge()).filter((name) => name.includes('tcp'));
+      t.equal(lost.length, 4, lost.join(', '));
+    } finally {
+      await life.close();
+    }
+  },
+);
 
 t.comment(`\n${markdown(results)}`);

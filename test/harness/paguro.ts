@@ -90,7 +90,7 @@ export class Paguro {
     const agent = await readFile(sourceFile('scripts/examples/agent.yaml'), 'utf8');
     writeFileSync(join(lab.folder, 'policy-phone.yaml'), policy);
     const bare = options.controllerYaml === undefined ? controller : withoutTimings(controller);
-    const alices = ofAlice(bare, options);
+    const alices = options.controller === undefined ? ofAlice(bare, options) : bare;
     const learning = options.learn ? mayLearn(alices) : alices;
     const tls = options.tls ?? true;
     writeFileSync(
