@@ -175,7 +175,7 @@ export class Paguro {
 
   /** SIGHUP to the controller: its certificates are read again. */
   hangUp(): void {
-    if (this.parts.controller) process.kill(this.parts.controller.pid, 'SIGHUP');
+    if (this.#controller?.running()) process.kill(this.#controller.pid, 'SIGHUP');
   }
 
   /** As by `kill -9`. */
