@@ -23,9 +23,11 @@ import { startHttp } from './http/server.js';
 import { Placement } from './placement.js';
 import { loadPlugins } from './plugins.js';
 import { renewOnHangup } from './renewal.js';
+import { resume } from './resume.js';
 import { Service } from './service.js';
 import { Topology } from './steering/topology.js';
 import { addressMemory } from './store/address-memory.js';
+import { firewallMemory } from './store/firewall-memory.js';
 import { openStore } from './store/journal-store.js';
 import { MemoryStore } from './store/memory-store.js';
 import { PolicyMemory } from './store/policy-memory.js';
@@ -87,6 +89,10 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     terminals: config.terminals,
     numbers,
     memory: addressMemory(store, clock),
+    attachments: {
+      load: (name) => store.terminal(name).read().attachments,
+      save: (name, attachments) => store.terminal(name).setAttachments(attachments),
+    },
     clock,
     log,
     events: {
@@ -115,6 +121,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     limits: { prepareMs: config.timings.prepareMs, requestMs: config.timings.callMs },
   });
   const domains = new Map<string, Domain>();
+  const switchDomains = new Map<string, OpenFlowCtDomain>();
   for (const domain of config.domains) {
     if (domain.kind === 'openflow-ct') {
       const sdn = new OpenFlowCtDomain({
@@ -124,10 +131,12 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
         host: firewallHost(firewall.host),
         numbers,
         timings: { idleTimes: config.timings.idle },
+        keeper: store.instances,
         clock,
         log,
       });
       firewall.addReader(sdn);
+      switchDomains.set(domain.name, sdn);
       domains.set(domain.name, lifetime.own(domain.name, sdn));
     } else {
       const remote = new RemoteDomain({
@@ -159,6 +168,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       firewalls: policies.inForce(config.terminals, log).map((configured) => ({
         ...configured,
         terminal: firewall.addresses.book.present(configured.terminal.name),
+        keeper: firewallMemory(store, configured.terminal.name, (id) => numbers.known(id)),
       })),
       timings: config.timings,
       firstEpoch: Math.floor(clock.now() / 1000),
@@ -202,6 +212,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
       })),
   });
 
+  await resume({ store, switchDomains, steering: firewall.steering, coordinator, log });
   await channel.listen(config.channel);
   lifetime.own('http', await startHttp(service, config.http, log));
   const listener = lifetime.own(

@@ -14,6 +14,7 @@ import { unpackLearning, useCookies } from '../pipeline/index.js';
 import { unpackNotice } from '../steering/notices.js';
 import { Steering } from '../steering/steering.js';
 import type { Topology } from '../steering/topology.js';
+import type { Attachment } from '../steering/view.js';
 import type { Port, Switch } from '../switch/index.js';
 import type { LearnRules } from '../terminals/address-book.js';
 import { AddressLearning, type AddressMemory } from '../terminals/address-learning.js';
@@ -35,6 +36,12 @@ export interface CopyReader {
   packetIn(event: PacketIn): void;
 }
 
+export interface AttachmentMemory {
+  /** As last saved. */
+  load(terminal: string): readonly Attachment[];
+  save(terminal: string, attachments: readonly Attachment[]): void;
+}
+
 export interface FirewallPluginOptions {
   readonly topology: Topology;
   /** With the addresses of their configuration, where they may learn others, and on how many ports they may be at once. */
@@ -47,6 +54,8 @@ export interface FirewallPluginOptions {
   readonly events: FirewallEvents;
   /** Where learnt addresses outlive the controller. */
   readonly memory?: AddressMemory;
+  /** Where it outlives the controller where terminals are attached. */
+  readonly attachments?: AttachmentMemory;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -83,7 +92,10 @@ export class FirewallPlugin implements Plugin {
     const limits = new Map(terminals.map(({ terminal, attachments = 1 }) => [terminal.name, attachments]));
     this.registry = new Registry(
       terminals.map(({ terminal }) => terminal),
-      { limit: (name) => limits.get(name) ?? 1 },
+      {
+        limit: (name) => limits.get(name) ?? 1,
+        onChange: (name, attachments) => options.attachments?.save(name, attachments),
+      },
     );
     this.addresses = new AddressLearning({
       ...{ terminals, clock, log },
@@ -124,6 +136,19 @@ export class FirewallPlugin implements Plugin {
       switch: (dpid) => host.switch(dpid),
     });
     this.#running = { host, steering, guards, arrivals };
+    for (const { name } of known) this.#restore(name);
+  }
+
+  /** The terminal is where an earlier controller had seen it, until its switch says that the port is gone. */
+  #restore(name: string): void {
+    const attachments = this.#options.attachments?.load(name) ?? [];
+    if (attachments.length === 0) return;
+    const { guards, steering, host } = this.#parts();
+    this.registry.restore(name, attachments);
+    const restored = this.registry.attachments(name);
+    Promise.all([guards.bring(name), steering.setAttachments(name, restored)]).catch((error: unknown) =>
+      host.log.warn({ terminal: name, error }, 'rules of a terminal not restored'),
+    );
   }
 
   close(): void {
@@ -151,7 +176,8 @@ export class FirewallPlugin implements Plugin {
     );
     for (const { terminal } of this.#options.terminals)
       for (const at of this.registry.attachments(terminal.name))
-        if (at.dpid === sw.dpid && !sw.ports.has(at.port)) this.#parts().arrivals.portGone(sw.dpid, at.port);
+        if (at.dpid === sw.dpid && !isUp(sw.ports.get(at.port), at))
+          this.#parts().arrivals.portGone(sw.dpid, at.port);
     this.#setPorts(sw);
   }
 
@@ -236,4 +262,9 @@ export class FirewallPlugin implements Plugin {
     if (!this.#running) throw new Error('the firewall plugin has not been started');
     return this.#running;
   }
+}
+
+/** Is the port the one where the terminal was seen? */
+function isUp(port: Port | undefined, { portName }: Attachment): boolean {
+  return port !== undefined && !port.linkDown && port.name === portName;
 }

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { HandoverReport, StandbyStatus } from '../../shared/api/schema.js';
-import type { Domain } from '../../shared/domain/domain.js';
+import type { Domain, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import type { FirewallState } from '../../shared/firewall/state.js';
 import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
@@ -15,7 +15,6 @@ import { added } from './counters.js';
 import { Damping } from './damping.js';
 import { FirewallRecord } from './firewall-record.js';
 import { Instances } from './instances.js';
-import { Mirror } from './mirror.js';
 import { Move } from './move.js';
 import { type CoordinatorOptions, HandoverError, type HandoverOrder } from './options.js';
 import { isGone, type Placed } from './placed.js';
@@ -57,6 +56,31 @@ export class Coordinator {
   }
 
   /**
+   * Goes on where an earlier controller ended: to be called before switches and agents connect, when domains in switches have taken their instances up.
+   * `lead`: has steering lead to an instance as it did. An instance that is there no more is noticed when its domain can say so.
+   */
+  restore(lead: (id: InstanceId, ends: Ends) => void): void {
+    for (const record of this.#records.values()) {
+      const { active, state } = record.keeper.read();
+      if (!state) continue;
+      const mirror = record.mirrorOf(state, () => this.options.clock.monotonic());
+      const domain = active && this.options.domains.get(active.domain);
+      if (!domain) continue;
+      const placed = { domain, id: { terminal: record.terminal.name, epoch: active.epoch } };
+      try {
+        lead(placed.id, active.ends);
+      } catch (error) {
+        this.#instances.complain(placed, error);
+        record.lose();
+        continue;
+      }
+      record.activate(placed, active.ends);
+      record.source = this.#instances.follow(record, placed, undefined, mirror);
+      this.#refill(record);
+    }
+  }
+
+  /**
    * The terminal's first instance, if it has none, or one with what a lost one held. Fails with a DomainError; then it has none still, and
    * nothing passes.
    */
@@ -67,12 +91,14 @@ export class Coordinator {
       if (record.active) return;
       const { options } = this;
       const strays = await this.#instances.strays(record);
-      const placed: Placed = { domain, id: { terminal, epoch: record.nextEpoch() } };
+      const placed: Placed = { domain, id: { terminal, epoch: await record.nextEpoch() } };
       const { id } = placed;
       const state = await this.#lastKnown(record, strays, placed);
       let sequence: number;
+      let ends: Ends;
       try {
-        await options.steering.addPath(id, await domain.prepare(state, id.epoch));
+        ends = await domain.prepare(state, id.epoch);
+        await options.steering.addPath(id, ends);
         ({ sequence } = await domain.digest(id));
         await domain.activate(id, options.timings.leaseMs);
         await options.steering.setActive(id);
@@ -80,11 +106,11 @@ export class Coordinator {
         await this.#instances.removeSurely(placed);
         throw error;
       }
-      record.mirror ??= new Mirror(state, () => options.clock.monotonic());
-      record.active = placed;
+      const mirror = record.mirrorOf(state, () => options.clock.monotonic());
+      record.activate(placed, ends);
       record.carried = [];
       record.leaseEnd = options.clock.monotonic() + options.timings.leaseMs;
-      record.source = this.#instances.follow(record, placed, sequence, record.mirror);
+      record.source = this.#instances.follow(record, placed, sequence, mirror);
       record.told = state.terminal;
       if (!isSameTerminal(state.terminal, record.terminal)) await tellAddresses(record);
       const { connections } = state;
@@ -193,7 +219,10 @@ export class Coordinator {
   domainBack(name: string): void {
     this.#deadlines.get(name)?.close();
     this.#deadlines.delete(name);
-    for (const record of this.#records.values()) record.standbys.get(name)?.wake();
+    for (const record of this.#records.values()) {
+      record.standbys.get(name)?.wake();
+      if (record.active?.domain.name === name) void this.#renewLease(record);
+    }
     this.#instances.inBackground(
       this.sweep(name).catch((error: unknown) => {
         this.options.log.warn({ domain: name, error: messageOf(error) }, 'not looked through');
@@ -223,7 +252,9 @@ export class Coordinator {
     this.#instances.stop();
     const records = [...this.#records.values()];
     await Promise.allSettled(records.map((record) => record.tail));
-    for (const { standbys, source } of records) {
+    for (const record of records) {
+      const { standbys, source } = record;
+      record.close();
       await source?.end();
       for (const standby of standbys.values()) {
         await standby.leave();
@@ -297,8 +328,9 @@ export class Coordinator {
           this.#pauses.get(record)?.at(step),
         );
       },
-      feedAgain: ({ placed, feed, counters }) => ({
+      feedAgain: ({ placed, ends, feed, counters }) => ({
         placed,
+        ends,
         feed: this.#instances.feed(placed, feed.mirror, feed.acknowledged),
         counters,
       }),
@@ -382,7 +414,7 @@ export class Coordinator {
     if (how === 'silent') return;
     await record.source?.end();
     record.source = undefined;
-    record.active = undefined;
+    record.lose();
     this.#instances.removeInBackground(lost);
     this.options.onLost(terminal);
   }

@@ -3,7 +3,7 @@
  */
 
 import type { HandoverStep } from '../../shared/api/schema.js';
-import type { Domain, InstanceId } from '../../shared/domain/domain.js';
+import type { Domain, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { FirewallState, RuleCounter } from '../../shared/firewall/state.js';
 import { sleep } from '../../shared/runtime/clock.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
@@ -49,10 +49,10 @@ export class Instances {
     // What comes after this is brought by the feed, if need be once more.
     const { sequence } = mirror;
     const state = await this.stateNow(record, mirror);
-    const id = { terminal: record.terminal.name, epoch: record.nextEpoch() };
+    const id = { terminal: record.terminal.name, epoch: await record.nextEpoch() };
     const placed = { domain, id };
-    await this.#install(placed, { ...state, sequence }, step);
-    return { placed, feed: this.feed(placed, mirror, sequence), counters: state.counters };
+    const ends = await this.#install(placed, { ...state, sequence }, step);
+    return { placed, ends, feed: this.feed(placed, mirror, sequence), counters: state.counters };
   }
 
   /** The same without the connections, and without a feed. */
@@ -60,11 +60,11 @@ export class Instances {
     record: FirewallRecord,
     mirror: Mirror,
     domain: Domain,
-  ): Promise<{ readonly placed: Placed; readonly counters: readonly RuleCounter[] }> {
+  ): Promise<{ readonly placed: Placed; readonly ends: Ends; readonly counters: readonly RuleCounter[] }> {
     const state = await this.stateNow(record, mirror);
-    const placed = { domain, id: { terminal: record.terminal.name, epoch: record.nextEpoch() } };
-    await this.#install(placed, { ...state, connections: [] }, async () => {});
-    return { placed, counters: state.counters };
+    const placed = { domain, id: { terminal: record.terminal.name, epoch: await record.nextEpoch() } };
+    const ends = await this.#install(placed, { ...state, connections: [] }, async () => {});
+    return { placed, ends, counters: state.counters };
   }
 
   feed(placed: Placed, mirror: Mirror, sequence: number): Feed {
@@ -77,8 +77,8 @@ export class Instances {
     });
   }
 
-  /** Follows what the instance tells after its change `sequence`. */
-  follow(record: FirewallRecord, placed: Placed, sequence: number, mirror: Mirror): Source {
+  /** Follows what the instance tells after its change `sequence`; without one, after taking its whole state. */
+  follow(record: FirewallRecord, placed: Placed, sequence: number | undefined, mirror: Mirror): Source {
     const { clock, timings, log } = this.options;
     return new Source(placed, sequence, mirror, {
       clock,
@@ -103,7 +103,7 @@ export class Instances {
       if (!active || !(isAway(error) || isGone(error))) throw error;
       this.complain(active, error);
     }
-    return mirror.snapshot(active?.id.epoch ?? record.nextEpoch());
+    return mirror.snapshot(active?.id.epoch ?? (await record.nextEpoch()));
   }
 
   /** Instances that a domain still has from before this controller started. */
@@ -141,13 +141,14 @@ export class Instances {
     placed: Placed,
     state: FirewallState,
     step: (name: HandoverStep) => Promise<void>,
-  ): Promise<void> {
+  ): Promise<Ends> {
     const { domain, id } = placed;
     try {
       await step('prepare');
       const ends = await domain.prepare(state, id.epoch);
       await step('path');
       await this.options.steering.addPath(id, ends);
+      return ends;
     } catch (error) {
       await this.removeSurely(placed);
       throw error;

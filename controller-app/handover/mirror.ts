@@ -31,7 +31,7 @@ interface Mark {
 }
 
 export class Mirror {
-  readonly log = new ChangeLog();
+  readonly log: ChangeLog;
   readonly #connections = new Map<string, Connection>();
   readonly #digest = new ConnectionsDigest();
   readonly #history: PolicyHistory;
@@ -44,6 +44,7 @@ export class Mirror {
   /** `now`: monotonic ms. */
   constructor(state: FirewallState, now: () => number) {
     this.#now = now;
+    this.log = new ChangeLog(state.sequence);
     this.#terminal = state.terminal;
     this.#counters = state.counters;
     this.#history = new PolicyHistory(state.policy, state.earlier, now());

@@ -10,7 +10,7 @@
  * instance is lost already: nothing is led back to it, and nobody waits for it.
  */
 import type { HandoverReport } from '../../shared/api/schema.js';
-import type { Domain } from '../../shared/domain/domain.js';
+import type { Domain, Ends } from '../../shared/domain/domain.js';
 import type { RuleCounter } from '../../shared/firewall/state.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
 import { mendAddresses } from './addresses.js';
@@ -47,6 +47,7 @@ export interface MoveParts {
 /** The instance that is to be active. */
 interface Next {
   readonly placed: Placed;
+  readonly ends: Ends;
   /** What brings it changes; without one it has been given none on purpose. */
   readonly feed: Feed | undefined;
   readonly counters: readonly RuleCounter[];
@@ -134,11 +135,11 @@ export class Move {
       const standby = record.standbys.get(domain.name);
       record.standbys.delete(domain.name);
       await standby?.close();
-      const { placed, counters } = await instances.buildEmpty(record, mirror, domain);
-      return { placed, counters, feed: undefined, sequence: await sequenceOf(placed) };
+      const { placed, ends, counters } = await instances.buildEmpty(record, mirror, domain);
+      return { placed, ends, counters, feed: undefined, sequence: await sequenceOf(placed) };
     }
     const standby = this.parts.standby();
-    const { placed, feed, counters } = await standby.obtain();
+    const { placed, ends, feed, counters } = await standby.obtain();
     await pause.at('catch-up');
     await feed.caughtUp(mirror.sequence, FOLLOW_MS);
     const sequence = await sequenceOf(placed);
@@ -147,7 +148,7 @@ export class Move {
     standby.take();
     record.standbys.delete(domain.name);
     this.#connections = mirror.connections;
-    return { placed, feed, counters, sequence };
+    return { placed, ends, feed, counters, sequence };
   }
 
   async #switch(next: Next): Promise<void> {
@@ -185,7 +186,7 @@ export class Move {
     const { record, mirror, instances } = this.parts;
     const wasSource = record.source;
     wasSource?.drain();
-    record.active = next.placed;
+    record.activate(next.placed, next.ends);
     const { terminal } = record;
     record.told = (await next.feed?.carried(terminal, 0)) ? terminal : undefined;
     if (!next.feed) mirror.replace({ ...mirror.snapshot(next.placed.id.epoch), connections: [] });
@@ -210,6 +211,17 @@ export class Move {
     await feed?.end();
     if (feed?.problem) instances.complain(feed.to, feed.problem);
     await mendAddresses(record, instances.complain);
+    await this.#kept();
+  }
+
+  /** A controller that begins anew must not lead to an instance that is removed next. */
+  async #kept(): Promise<void> {
+    const { record, options } = this.parts;
+    try {
+      await record.keeper.flushed();
+    } catch (error) {
+      options.log.error({ ...this.#names, error: messageOf(error) }, 'not kept where the firewall is');
+    }
   }
 
   /** What the old instance has counted since the new one was given its counters. */

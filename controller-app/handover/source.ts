@@ -25,7 +25,7 @@ export interface SourceOptions {
 /** For so many of the last changes the digest after them is known. */
 const DIGESTS = 4_096;
 /** Between two tries to follow an instance that can't be followed: doubled each time up to the most. */
-const RETRY_MS = { first: 100, most: 5_000 } as const;
+const RETRY_MS = { first: 100, most: 2_000 } as const;
 
 export class Source {
   readonly done: Promise<void>;
@@ -39,14 +39,15 @@ export class Source {
   #following = new AbortController();
   #differs = false;
 
-  /** `sequence`: of the instance's last change that is in the mirror. */
+  /** `sequence`: of the instance's last change that is in the mirror; undefined: that is not known, and its whole state is taken first. */
   constructor(
     readonly from: Placed,
-    sequence: number,
+    sequence: number | undefined,
     readonly mirror: Mirror,
     readonly options: SourceOptions,
   ) {
-    this.#sequence = sequence;
+    this.#sequence = sequence ?? 0;
+    this.#differs = sequence === undefined;
     this.#scheduleComparison();
     this.done = this.#run().finally(() => this.#timer?.close());
   }
@@ -77,8 +78,8 @@ export class Source {
       try {
         await this.#follow();
         if (!this.#differs) return;
-        this.#differs = false;
         await this.#mend();
+        this.#differs = false;
         waitMs = RETRY_MS.first;
       } catch (error) {
         if (signal.aborted) return;
@@ -86,12 +87,13 @@ export class Source {
           this.options.onGone(this.from, error);
           return;
         }
-        this.#differs ||= error instanceof DomainError && error.code === 'changes-lost';
-        if (!this.#differs) {
-          this.options.onTrouble(this.from, error);
-          await sleep(this.options.clock, waitMs, signal).catch(() => {});
-          waitMs = Math.min(waitMs * 2, RETRY_MS.most);
+        if (error instanceof DomainError && error.code === 'changes-lost') {
+          this.#differs = true;
+          continue;
         }
+        this.options.onTrouble(this.from, error);
+        await sleep(this.options.clock, waitMs, signal).catch(() => {});
+        waitMs = Math.min(waitMs * 2, RETRY_MS.most);
       }
     }
   }

@@ -2,7 +2,7 @@
  * A standby of one terminal in one domain: built, kept like the active firewall, built again when it is lost, until it is taken to be active or is not wanted any
  * more. A domain that comes and goes is left alone for a while (damping.ts).
  */
-import type { Domain } from '../../shared/domain/domain.js';
+import type { Domain, Ends } from '../../shared/domain/domain.js';
 import type { RuleCounter } from '../../shared/firewall/state.js';
 import { type Clock, sleep } from '../../shared/runtime/clock.js';
 import type { Damping } from './damping.js';
@@ -17,6 +17,7 @@ export type StandbyState = 'building' | 'ready' | 'away';
 /** An instance that could be activated at any moment. */
 export interface Ready {
   readonly placed: Placed;
+  readonly ends: Ends;
   readonly feed: Feed;
   /** The rules' counters that it began with. */
   readonly counters: readonly RuleCounter[];

@@ -114,6 +114,15 @@ export class Steering {
   }
 
   /**
+   * Leads a terminal's traffic as an earlier controller did: for before the switches connect. Nothing is waited for: what a switch has of it already
+   * stays as it is, and what it has not it gets when it comes.
+   */
+  restore(id: InstanceId, number: number, ends: Ends): void {
+    this.#options.numbers.restore(id, number, 'steering');
+    this.#views.set(id.terminal, { ...this.#view(id.terminal), paths: [{ number, ends }], led: number });
+  }
+
+  /**
    * From now on the terminal's traffic is led through this instance, which must admit: the switch. What was held goes through it, too. Fails
    * with `not-connected` when a switch could not confirm it, where the terminal or one of its instances is; nothing has changed then.
    */

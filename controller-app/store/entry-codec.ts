@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { placementSchema } from '../../shared/api/schema.js';
 import { decodeConnections, encodeConnections } from '../../shared/channel/connections-codec.js';
 import { problemOfMessagePack } from '../../shared/channel/plain-messagepack.js';
-import { dpid } from '../../shared/domain/domain.js';
+import { dpidSchema, endsSchema } from '../../shared/domain/ends.js';
 import { type Connection, connectionKey } from '../../shared/firewall/connection.js';
 import { policySchema } from '../../shared/firewall/policy.js';
 import {
@@ -24,6 +24,7 @@ import {
   terminalSchema,
 } from '../../shared/firewall/terminal.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
+import { MAX_INSTANCE_NUMBER } from '../core/instance-numbers.js';
 import { instanceHeadSchema, type KeptConnection, trackingSchema } from '../domains/openflow-ct/record.js';
 import type { Entry } from './entry.js';
 import { StoreError } from './store.js';
@@ -49,6 +50,7 @@ const FINISHED = [[], ['terminal'], ['remote'], ['terminal', 'remote']] as const
 
 const domainName = z.string().min(1).max(32);
 const instance = z.strictObject({ domain: domainName, epoch: epochSchema });
+const active = instance.extend({ number: z.int().min(1).max(MAX_INSTANCE_NUMBER), ends: endsSchema });
 const table = z.instanceof(Uint8Array);
 const ended = z
   .array(z.string().min(1).max(200))
@@ -88,11 +90,6 @@ const putTracked = z
     return all;
   });
 
-const dpidSchema = z
-  .string()
-  .regex(/^[0-9a-f]{16}$/)
-  .transform((text) => dpid(text));
-
 const of = { terminal: terminalNameSchema };
 const entrySchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('epoch'), ...of, lastEpoch: z.union([z.literal(0), epochSchema]) }),
@@ -104,7 +101,7 @@ const entrySchema = z.discriminatedUnion('kind', [
       .strictObject({ policy: policySchema, fileDigest: z.string().regex(/^[0-9a-f]{64}$/) })
       .nullable(),
   }),
-  z.strictObject({ kind: z.literal('active'), ...of, instance: instance.nullable() }),
+  z.strictObject({ kind: z.literal('active'), ...of, instance: active.nullable() }),
   z.strictObject({
     kind: z.literal('standbys'),
     ...of,

@@ -8,7 +8,7 @@ import type { Policy } from '../../shared/firewall/policy.js';
 import type { Epoch, FirewallState } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
 import type { InstanceHead, KeptConnection } from '../domains/openflow-ct/record.js';
-import type { StoredAddress, StoredAttachment, StoredInstance, StoredPolicy } from './store.js';
+import type { StoredActive, StoredAddress, StoredAttachment, StoredInstance, StoredPolicy } from './store.js';
 
 /** A mirror without its connections. */
 export type MirrorHead = Omit<FirewallState, 'connections'>;
@@ -29,7 +29,7 @@ export type Entry =
   | { readonly kind: 'epoch'; readonly terminal: string; readonly lastEpoch: number }
   | { readonly kind: 'placement'; readonly terminal: string; readonly placement: PlacementMode }
   | { readonly kind: 'policy'; readonly terminal: string; readonly policy: StoredPolicy | null }
-  | { readonly kind: 'active'; readonly terminal: string; readonly instance: StoredInstance | null }
+  | { readonly kind: 'active'; readonly terminal: string; readonly instance: StoredActive | null }
   | { readonly kind: 'standbys'; readonly terminal: string; readonly standbys: readonly StoredInstance[] }
   | { readonly kind: 'addresses'; readonly terminal: string; readonly addresses: readonly StoredAddress[] }
   | {

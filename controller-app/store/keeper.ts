@@ -8,6 +8,7 @@ import { type Delta, type FirewallState, MAX_EARLIER_POLICIES } from '../../shar
 import { type Contents, inPieces } from './contents.js';
 import { type Entry, type Keep, MAX_CHANGES } from './entry.js';
 import type {
+  StoredActive,
   StoredAddress,
   StoredAttachment,
   StoredInstance,
@@ -44,7 +45,7 @@ export class Keeper implements TerminalKeeper {
     return this.keep([{ kind: 'epoch', terminal: this.terminal, lastEpoch }], 'order');
   }
 
-  setActive(instance: StoredInstance | undefined): void {
+  setActive(instance: StoredActive | undefined): void {
     this.#fact({ kind: 'active', terminal: this.terminal, instance: instance ?? null });
   }
 

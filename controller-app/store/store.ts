@@ -8,7 +8,7 @@
  *           cannot be written they are remembered, and written as soon as that is possible again: forwarding does not wait for a disk.
  */
 import type { PlacementMode } from '../../shared/api/schema.js';
-import type { Dpid } from '../../shared/domain/domain.js';
+import type { Dpid, Ends } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState } from '../../shared/firewall/state.js';
 import type { Closable } from '../../shared/runtime/lifetime.js';
@@ -18,6 +18,12 @@ import type { InstanceKeeper, InstanceRecord } from '../domains/openflow-ct/reco
 export interface StoredInstance {
   readonly domain: string;
   readonly epoch: Epoch;
+}
+
+/** The active one: with its instance number, and where steering reaches it. */
+export interface StoredActive extends StoredInstance {
+  readonly number: number;
+  readonly ends: Ends;
 }
 
 /** An address that a terminal has learnt. Fixed ones are in the configuration. */
@@ -49,7 +55,7 @@ export interface StoredTerminal {
   readonly lastEpoch: number;
   readonly placement: PlacementMode;
   readonly policy: StoredPolicy | undefined;
-  readonly active: StoredInstance | undefined;
+  readonly active: StoredActive | undefined;
   readonly standbys: readonly StoredInstance[];
   readonly addresses: readonly StoredAddress[];
   readonly attachments: readonly StoredAttachment[];
@@ -70,7 +76,7 @@ export interface TerminalKeeper {
   setEpoch(lastEpoch: number): Promise<void>;
 
   /** A fact, as are all that follow. */
-  setActive(instance: StoredInstance | undefined): void;
+  setActive(instance: StoredActive | undefined): void;
   setStandbys(standbys: readonly StoredInstance[]): void;
   setAddresses(addresses: readonly StoredAddress[]): void;
   setAttachments(attachments: readonly StoredAttachment[]): void;

@@ -33,6 +33,8 @@ export interface Departure {
 export interface RegistryOptions {
   /** How many attachments a terminal may have at once. Default: one. */
   limit?(terminal: string): number;
+  /** A terminal is attached elsewhere than before, or nowhere. */
+  onChange?(terminal: string, attachments: readonly Attachment[]): void;
 }
 
 const isAt = (a: Attachment, dpid: Dpid, port: number): boolean => a.dpid === dpid && a.port === port;
@@ -41,13 +43,15 @@ export class Registry {
   readonly #byMac: ReadonlyMap<string, Terminal>;
   readonly #attachments = new Map<string, readonly Attachment[]>();
   readonly #limit: (terminal: string) => number;
+  readonly #onChange: NonNullable<RegistryOptions['onChange']>;
 
   constructor(
     readonly terminals: readonly Terminal[],
-    { limit = () => 1 }: RegistryOptions = {},
+    { limit = () => 1, onChange = () => {} }: RegistryOptions = {},
   ) {
     this.#byMac = new Map(terminals.map((terminal) => [terminal.mac, terminal]));
     this.#limit = limit;
+    this.#onChange = onChange;
   }
 
   /** The primary one. */
@@ -60,6 +64,11 @@ export class Registry {
     return this.#attachments.get(terminal) ?? [];
   }
 
+  /** Where an earlier controller had seen the terminal: it may have gone from there. */
+  restore(terminal: string, attachments: readonly Attachment[]): void {
+    this.#attachments.set(terminal, attachments.slice(0, this.#limit(terminal)));
+  }
+
   /** A frame from this MAC came in at a host port. `own`: from an address of the terminal's own, too, which its second attachment must show. */
   seen(mac: string, at: Attachment, own: (terminal: Terminal) => boolean = () => false): Sighting {
     const terminal = this.#byMac.get(mac);
@@ -69,7 +78,7 @@ export class Registry {
     if (present.some(({ dpid, port }) => isAt(at, dpid, port))) return { kind: 'known', terminal };
     if (primary && (present.length >= this.#limit(terminal.name) || !own(terminal)))
       return { kind: 'contested', terminal, attachment: primary };
-    this.#attachments.set(terminal.name, [at, ...present]);
+    this.#set(terminal.name, [at, ...present]);
     return { kind: 'attached', terminal, attachment: at, joins: primary !== undefined };
   }
 
@@ -78,7 +87,7 @@ export class Registry {
     const present = this.attachments(terminal);
     const at = present.find((one) => isAt(one, dpid, port));
     if (!at || at === present[0]) return undefined;
-    this.#attachments.set(terminal, [at, ...present.filter((one) => one !== at)]);
+    this.#set(terminal, [at, ...present.filter((one) => one !== at)]);
     return at;
   }
 
@@ -88,9 +97,14 @@ export class Registry {
       const present = this.attachments(terminal.name);
       const left = present.filter((one) => !isAt(one, dpid, port));
       if (left.length === present.length) return [];
-      if (left.length > 0) this.#attachments.set(terminal.name, left);
-      else this.#attachments.delete(terminal.name);
+      this.#set(terminal.name, left);
       return [{ terminal, primary: left[0] !== present[0], left }];
     });
+  }
+
+  #set(terminal: string, attachments: readonly Attachment[]): void {
+    if (attachments.length > 0) this.#attachments.set(terminal, attachments);
+    else this.#attachments.delete(terminal);
+    this.#onChange(terminal, attachments);
   }
 }

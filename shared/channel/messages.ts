@@ -3,7 +3,8 @@
  * Requests carry an id of the controller's choosing and are answered once with that id. `follow` is answered with `delta`s until `end` or `error`.
  */
 import { z } from 'zod';
-import { type DomainErrorCode, type Dpid, dpid } from '../domain/domain.js';
+import type { DomainErrorCode } from '../domain/domain.js';
+import { dpidSchema, endsSchema } from '../domain/ends.js';
 import { policySchema } from '../firewall/policy.js';
 import {
   deltaSchema,
@@ -24,13 +25,8 @@ const durationMs = z
   .int()
   .min(0)
   .max(2 ** 31 - 1);
-const dpidSchema = z
-  .string()
-  .regex(/^[0-9a-f]{16}$/)
-  .transform((text): Dpid => dpid(text));
 const instance = z.strictObject({ terminal: terminalNameSchema, epoch: epochSchema });
 const text = z.string().max(MAX_ERROR_TEXT);
-const portName = z.string().min(1).max(64);
 
 export const domainNameSchema = z.string().regex(/^[a-z][a-z0-9-]{0,31}$/, {
   message: 'a domain name is a lower-case letter, then at most 31 letters, digits or dashes',
@@ -40,16 +36,6 @@ const capabilitiesSchema = z.strictObject({
   implementation: z.string().min(1).max(64),
   serves: z.array(dpidSchema).max(1024).readonly(),
 });
-
-const endsSchema = z.discriminatedUnion('kind', [
-  z.strictObject({
-    kind: z.literal('ports'),
-    dpid: dpidSchema,
-    terminalSide: portName,
-    networkSide: portName,
-  }),
-  z.strictObject({ kind: z.literal('pipeline'), dpid: dpidSchema, instance: z.int().min(1).max(65535) }),
-]);
 
 const healthSchema = z.strictObject({
   ok: z.boolean(),
