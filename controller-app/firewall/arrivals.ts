@@ -115,6 +115,7 @@ export class Arrivals {
     const key = place(name, at);
     this.#waiting.set(key, [first]);
     try {
+      if (joins) await this.#makeReachable(name, at);
       await this.#bring(name);
     } catch (error) {
       log.error({ terminal: name, error }, 'the terminal is not steered: its port stays closed');
@@ -131,6 +132,13 @@ export class Arrivals {
     if (registry.attachment(name) !== at) return;
     const haulMs = clock.monotonic() - start;
     events.attached(terminal, at, { awayMs: left === undefined ? undefined : start - left, haulMs });
+  }
+
+  /** The way to its second link must be there before what is for the terminal is led along it: switches do not change all at once. */
+  #makeReachable(name: string, at: Attachment): Promise<void> {
+    const { steering, registry } = this.#options;
+    const others = registry.attachments(name).filter((one) => one !== at);
+    return steering.setAttachments(name, [...others, at], false);
   }
 
   /** The registry has said so already. */

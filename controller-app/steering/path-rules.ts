@@ -67,10 +67,11 @@ function terminalTagRules(here: Here, { attachments }: TerminalView, path: Path)
         : [];
     if (localAttachment(here, attachments, path))
       return [tagged(port, tag, arrive(path, SIDE.network, deliver))];
-    const toTerminal = attachments[0] && here.towards(attachments[0].dpid);
-    return toTerminal !== undefined && toTerminal !== port
-      ? [tagged(port, tag, [apply(output(toTerminal))])]
-      : [];
+    // To the primary; while that is where the frame comes from, to the other: that way must be there before the terminal changes its link.
+    const toTerminal = attachments
+      .map(({ dpid }) => here.towards(dpid))
+      .find((way) => way !== undefined && way !== port);
+    return toTerminal === undefined ? [] : [tagged(port, tag, [apply(output(toTerminal))])];
   });
 }
 

@@ -114,15 +114,20 @@ function forwarding(at: Dpid): Rule[] {
 }
 
 function fabric(view: Partial<TerminalView>, topology = open): Fabric {
-  const whole: SteeringView = {
+  return mixedFabric(() => view, topology);
+}
+
+/** Where each switch has rules of a view of its own, as while a change is under way. */
+function mixedFabric(viewOf: (at: Dpid) => Partial<TerminalView>, topology = open): Fabric {
+  const whole = (at: Dpid): SteeringView => ({
     topology,
     ports,
-    terminals: [{ ...unseen(terminal, 0), ...view }],
-  };
+    terminals: [{ ...unseen(terminal, 0), ...viewOf(at) }],
+  });
   const rules = new Map(
     [s1, s2, s3].map((at) => [
       at,
-      [...steeringRules(whole, at, numbers).values()].flat().concat(forwarding(at)),
+      [...steeringRules(whole(at), at, numbers).values()].flat().concat(forwarding(at)),
     ]),
   );
   return new Fabric({
@@ -340,6 +345,83 @@ for (const [first, second] of [s1, s2, s3].flatMap((a) =>
         'damped, it goes on sending by both, and nobody is told',
       );
     });
+  }
+}
+
+/** Every way in which some switches have a change already and the others have not. */
+const halfways = [...Array(8).keys()].map(
+  (mask) => new Set([s1, s2, s3].filter((_, bit) => mask & (1 << bit))),
+);
+const links12: readonly Dpid[] = [s1, s2];
+
+for (const [first, second] of [
+  [s1, s2],
+  [s2, s1],
+] as const) {
+  for (const [name, path] of instances) {
+    t.test(
+      `while switches learn one after another that it sends by s${second.slice(-1)}, firewall in ${name}, nothing is lost`,
+      async (t) => {
+        const before = { attachments: both(first, second), paths: [path], led: path.number };
+        const after = { ...before, attachments: both(second, first) };
+        for (const changed of halfways) {
+          const which = `changed: ${[...changed].map((at) => at.slice(-1)).join(' ') || 'none'}`;
+          const mixed = () => mixedFabric((at) => (changed.has(at) ? after : before));
+          const back = mixed().send(atServer, { src: server, dst: terminal.mac });
+          t.ok(
+            ['1:5', '2:5'].includes(places(back).join()),
+            `${which}: in, to one of its links: ${places(back)}`,
+          );
+          for (const at of links12) {
+            const out = mixed().send({ dpid: at, port: 5 }, { src: terminal.mac, dst: server });
+            t.equal(places(out).filter((place) => place === '3:3').length, 1, `${which}: out, once`);
+          }
+        }
+      },
+    );
+  }
+}
+
+t.test('while switches learn one after another of its second link, nothing is lost', async (t) => {
+  let lostAtOnce = 0;
+  for (const [name, path] of instances) {
+    for (const [first, second] of [
+      [s1, s2],
+      [s2, s1],
+    ] as const) {
+      const before = { attachments: [attachedTo(first)], paths: [path], led: path.number };
+      const lost = (attachments: TerminalView['attachments']): number =>
+        halfways.filter((changed) => {
+          const mixed = mixedFabric((at) => (changed.has(at) ? { ...before, attachments } : before));
+          return mixed.send(atServer, { src: server, dst: terminal.mac }).arrived.length !== 1;
+        }).length;
+      t.equal(lost(both(first, second)), 0, `${name}: reachable there first`);
+      lostAtOnce += lost(both(second, first));
+    }
+  }
+  t.ok(lostAtOnce > 0, 'control: reached there at once');
+});
+
+for (const at of links12) {
+  for (const [from, to] of [
+    [inSwitch, inContainer],
+    [inContainer, inSwitch],
+  ] as const) {
+    t.test(
+      `while switches learn one after another that ${to.number} is active, terminal at s${at.slice(-1)}, nothing is lost`,
+      async (t) => {
+        const before = { attachments: [attachedTo(at)], paths: [from, to], led: from.number };
+        const after = { ...before, led: to.number };
+        for (const changed of halfways) {
+          const which = `changed: ${[...changed].map((one) => one.slice(-1)).join(' ') || 'none'}`;
+          const mixed = () => mixedFabric((one) => (changed.has(one) ? after : before));
+          const back = mixed().send(atServer, { src: server, dst: terminal.mac });
+          t.same(places(back), [`${at.slice(-1)}:5`], `${which}: in, once`);
+          const out = mixed().send({ dpid: at, port: 5 }, { src: terminal.mac, dst: server });
+          t.same(places(out), ['3:3'], `${which}: out, once`);
+        }
+      },
+    );
   }
 }
 

@@ -102,7 +102,15 @@ export async function runHandovers(
   onStep('starting Open vSwitch, Docker, Mininet, controller and agent');
   const paguro = await Paguro.start({ network: { hosts: HOSTS }, standbys: DOMAINS, attachments: 2 });
   try {
+    onStep('alice attaches to s1, to s2 as well, and sends by s1');
     await paguro.attach(TERMINAL, 'h1', 'sdn-1');
+    for (const [to, domain] of [
+      ['s2', 'edge-1'],
+      ['s1', 'sdn-1'],
+    ] as const) {
+      await paguro.sendBy('h1', to);
+      await paguro.attach(TERMINAL, 'h1', domain);
+    }
     const job = new Job(paguro, options);
     await job.move();
     const control = await job.control();
