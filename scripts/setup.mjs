@@ -36,6 +36,8 @@ const PACKAGES = [
   ...['tcpdump', 'tcpreplay', 'debootstrap', 'python3', 'procps', 'util-linux', 'openssl'],
   // A DHCP server that advertises routes as well, and a DHCP client. Neither package starts a service.
   ...['dnsmasq-base', 'busybox'],
+  // Knows what a unit file allows. It need not run.
+  'systemd',
 ];
 
 /** Something the person at the keyboard can put right; `message` says how. */

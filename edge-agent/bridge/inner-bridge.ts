@@ -34,7 +34,7 @@ export async function makeBridge(compartment: Compartment): Promise<BridgeLimits
   return { rejects: link.value };
 }
 
-/** Makes both ends, which must be there, ports of the bridge. They are down: nothing passes. Fails with `refused`. */
+/** Makes both ends, which must be there, ports of the bridge. It is down, and its ports take nothing. Fails with `refused`. */
 export function joinEnds(compartment: Compartment): Promise<void> {
   return run(compartment, IP, ['-batch', '-'], portLinks());
 }
@@ -50,10 +50,8 @@ export async function settleTerminal(compartment: Compartment, terminal: Termina
 }
 
 /** From now on packets meet the compartment's rules, which therefore must be in place before. Fails with `refused`. */
-export function openEnds(compartment: Compartment): Promise<void> {
-  const { bridge, terminalSide, networkSide } = INNER;
-  const up = [terminalSide, networkSide, bridge].map((name) => `link set ${name} up`);
-  return run(compartment, IP, ['-batch', '-'], up.join('\n'));
+export function openBridge(compartment: Compartment): Promise<void> {
+  return run(compartment, IP, ['link', 'set', INNER.bridge, 'up']);
 }
 
 /** The kernel leaves the checksum of an IPv4 reset to the device, which leaves it to a switch that knows nothing of it. */
@@ -88,6 +86,7 @@ function portLinks(): string {
     `link set ${networkSide} master ${bridge}`,
     `link set ${terminalSide} type bridge_slave learning off flood off`,
     `link set ${networkSide} type bridge_slave learning off flood on`,
+    ...[terminalSide, networkSide].map((name) => `link set ${name} up`),
   ].join('\n');
 }
 

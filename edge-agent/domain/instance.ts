@@ -20,7 +20,7 @@ import { isSamePolicy, PolicyHistory } from '../../shared/firewall/policy-histor
 import type { Delta, FirewallState, RuleCounter, Snapshot } from '../../shared/firewall/state.js';
 import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
 import type { Log } from '../../shared/runtime/log.js';
-import { type BridgeLimits, openEnds, settleTerminal } from '../bridge/inner-bridge.js';
+import { type BridgeLimits, openBridge, settleTerminal } from '../bridge/inner-bridge.js';
 import { gateSeconds } from '../iptables/gate.js';
 import { freshChanges, inOrder } from './incoming-changes.js';
 import type { Lodging } from './lodging.js';
@@ -102,7 +102,7 @@ export class Instance {
     return rejectsAny(this.#policies.policy) ? this.#limits.rejects : undefined;
   }
 
-  /** Rules and connections first; only when all are there the ends are opened. */
+  /** Rules and connections first; only when all are there the bridge is opened. */
   async #build({ terminal, counters, connections }: Snapshot): Promise<void> {
     const { compartment, limits } = this.lodging;
     const settled = settleTerminal(compartment, terminal);
@@ -114,7 +114,7 @@ export class Instance {
     const failed = steps.find((step) => step.status === 'rejected');
     if (failed) throw failed.reason;
     this.#limits = { rejects: limits.rejects ?? (await settled).rejects };
-    await openEnds(compartment);
+    await openBridge(compartment);
     // It may have been lost while it was being built, and told nobody yet.
     if (this.lodging.broken !== undefined) this.#break(this.lodging.broken);
     this.#mustWork();

@@ -1,5 +1,5 @@
 /**
- * A lodging: what an instance lives in, with nothing of any terminal in it. A compartment with its bridge, and both ends joined to that, but down.
+ * A lodging: what an instance lives in, with nothing of any terminal in it. A compartment with its bridge, which is down, and both ends joined to that.
  *
  * It takes almost half a second to make and nothing to keep, so a domain keeps one ready (spares.ts). Each is used once: what a terminal has been in
  * is removed, never given to another.

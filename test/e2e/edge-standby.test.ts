@@ -10,8 +10,9 @@ import { type Connection, connectionKey } from '../../shared/firewall/connection
 import { ConnectionsDigest } from '../../shared/firewall/digest.js';
 import { type Policy, policySchema } from '../../shared/firewall/policy.js';
 import { type Change, type Delta, epoch } from '../../shared/firewall/state.js';
+import { run } from '../../shared/runtime/command.js';
 import { EdgeBench, FAMILIES, LEASE_MS, NOTHING, PORT, SYN, tcp } from '../fixtures/edge-bench.js';
-import { alice, SERVER, TERMINAL } from '../fixtures/edge-lab.js';
+import { alice, BRIDGE, SERVER, TERMINAL } from '../fixtures/edge-lab.js';
 import { bob } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/index.js';
 
@@ -208,7 +209,25 @@ await t.test('a spare is ready, is used, and is nobody’s instance', async (t) 
   t.same((await domain.health()).instances, [], 'health does not know it');
   t.ok((await domain.health()).ok);
 
+  const passes = async (): Promise<readonly boolean[]> => [
+    ...(await bench.outbound([tcp('ipv4', 'outbound', SYN), tcp('ipv6', 'outbound', SYN)])),
+    ...(await bench.inbound([tcp('ipv4', 'inbound', SYN), tcp('ipv6', 'inbound', SYN)])),
+  ];
+  // Led into the spare by mistake, all but what shows that frames have had their time.
+  const terminalSide = (await bench.remains()).ports.find((name) => /t\d+$/.test(name)) ?? '';
+  const [serves] = (await domain.capabilities()).serves;
+  if (serves === undefined) throw new Error('it serves a switch');
+  const networkSide = terminalSide.replace(/t(\d+)$/, 'n$1');
+  await lab.through({ kind: 'ports', dpid: serves, terminalSide, networkSide });
+  for (const [from, to] of [
+    [TERMINAL.port, SERVER.port],
+    [SERVER.port, TERMINAL.port],
+  ])
+    await run('ovs-ofctl', ['add-flow', BRIDGE, `priority=40000,arp,in_port=${from},actions=output:${to}`]);
+  for (const _ of ['once', 'again'])
+    t.same(await passes(), [false, false, false, false], 'nothing passes through it');
   const { id } = await bench.active({}, domain);
+  t.same(await passes(), [true, true, false, false], 'control: through a firewall, what its policy says');
   t.equal((await bench.open('ipv6', 'tcp')).error, undefined, 'a firewall like any other');
   t.same(
     (await containers()).filter((each) => each === first),

@@ -22,7 +22,8 @@ const MAIN = fileURLToPath(new URL('../../controller-app/main.js', import.meta.u
 const MAX_BATCHES = 20;
 const REFUSING_IMAGE = 'paguro/refusing:test';
 
-const paguro = await Paguro.start({ agentYaml: `docker:\n  image: ${REFUSING_IMAGE}` });
+// Without spares: a firewall that is built here is built now, or fails to be.
+const paguro = await Paguro.start({ agentYaml: `docker:\n  image: ${REFUSING_IMAGE}\nspares: 0` });
 const [client, server] = [startTraffic(paguro.host('h1')), startTraffic(paguro.host('h2'))];
 t.teardown(async () => {
   await Promise.all([client.close(), server.close()]);
