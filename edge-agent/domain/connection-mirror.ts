@@ -1,10 +1,11 @@
 /**
- * What an agent believes the kernel's connection table of one instance to hold, and how that belief changes: by events, by
- * deltas of another instance, by a whole dump. Pure but for the map it keeps.
+ * What an agent knows the kernel's connection table of one instance to hold: what the kernel's events say, those that the agent itself causes
+ * included, and whole dumps. Pure but for the map and the digest it keeps.
  */
 import { type Connection, connectionKey, type TcpState } from '../../shared/firewall/connection.js';
+import { ConnectionsDigest, isSameConnection } from '../../shared/firewall/digest.js';
 import { type Change, MAX_CONNECTIONS } from '../../shared/firewall/state.js';
-import type { ParsedEvent } from '../conntrack/parse.js';
+import type { ConnectionEvent } from '../conntrack/connection.js';
 import type { TableChanges } from '../conntrack/table.js';
 
 const PROGRESS: Readonly<Record<TcpState, number>> = {
@@ -17,117 +18,137 @@ const PROGRESS: Readonly<Record<TcpState, number>> = {
 
 export class ConnectionMirror {
   readonly #connections = new Map<string, Connection>();
+  readonly #digest = new ConnectionsDigest();
+  /** What events have said since a dump was begun. */
+  #sinceDump: Set<string> | undefined;
 
-  constructor(connections: readonly Connection[]) {
-    for (const connection of connections) this.#connections.set(connectionKey(connection), connection);
+  /** Of what it holds: kept up to date with each change. */
+  get digest(): { readonly connections: number; readonly digest: string } {
+    return { connections: this.#digest.count, digest: this.#digest.value };
   }
 
   known(): Iterable<Connection> {
     return this.#connections.values();
   }
 
-  /** What an event changes, or undefined when it tells nothing new. Events that programs cause are our own doing. */
-  observe({ event, byProgram, connection }: ParsedEvent): Change | undefined {
-    if (byProgram) return undefined;
+  get(key: string): Connection | undefined {
+    return this.#connections.get(key);
+  }
+
+  /** What an event changes, or undefined when it tells nothing new. */
+  observe({ event, connection, saysState }: Omit<ConnectionEvent, 'causedBy'>): Change | undefined {
     const key = connectionKey(connection);
+    this.#sinceDump?.add(key);
     const before = this.#connections.get(key);
     if (event === 'destroy') {
-      return this.#connections.delete(key) ? { kind: 'ended', key } : undefined;
+      if (before === undefined) return undefined;
+      this.#delete(key, before);
+      return { kind: 'ended', key };
     }
+    const now = saysState || before === undefined ? connection : inStateOf(before, connection);
     if (before === undefined && this.#connections.size >= MAX_CONNECTIONS) return undefined;
-    this.#connections.set(key, connection);
-    return before && alike(before, connection) ? undefined : { kind: 'connection', connection };
+    this.#set(key, now);
+    return before && isSameConnection(before, now) ? undefined : { kind: 'connection', connection: now };
   }
 
   /**
-   * Takes changes of another instance over. Returns what that means for the kernel's table, only the last change of each connection
-   * counting, and what has changed here. With `advanceOnly`, for an instance that sees packets itself, no connection goes back:
-   * what its own packets have shown is later than what the other instance tells.
+   * What changes of another instance mean for the kernel's table, only the last one of each connection counting. With `advanceOnly`, for an
+   * instance that sees packets itself, no connection goes back: what its own packets have shown is later than what the other instance tells. Nothing
+   * is changed here: the kernel's events tell what has come of it.
    */
-  apply(
-    changes: readonly Change[],
-    advanceOnly: boolean,
-  ): {
-    readonly table: TableChanges;
-    readonly changes: readonly Change[];
-    /** When the kernel's table could not be changed: takes back what nothing else has changed since. */
-    readonly undo: () => void;
-  } {
-    const touched = new Map<string, Connection | undefined>();
-    const effective: Change[] = [];
+  plan(changes: readonly Change[], advanceOnly: boolean): TableChanges {
+    const wanted = new Map<string, Connection | undefined>();
+    let size = this.#connections.size;
     for (const change of changes) {
       if (change.kind === 'policy' || change.kind === 'terminal') continue;
       const key = change.kind === 'ended' ? change.key : connectionKey(change.connection);
-      const before = this.#connections.get(key);
+      const before = wanted.has(key) ? wanted.get(key) : this.#connections.get(key);
       if (change.kind === 'ended') {
         if (before === undefined) continue;
-        if (!touched.has(key)) touched.set(key, before);
-        this.#connections.delete(key);
-      } else {
-        const { connection } = change;
-        if (before && (alike(before, connection) || (advanceOnly && !isAdvance(before, connection))))
-          continue;
-        if (before === undefined && this.#connections.size >= MAX_CONNECTIONS) continue;
-        if (!touched.has(key)) touched.set(key, before);
-        this.#connections.set(key, connection);
+        wanted.set(key, undefined);
+        size -= 1;
+        continue;
       }
-      effective.push(change);
+      const { connection } = change;
+      if (before === undefined) {
+        if (size >= MAX_CONNECTIONS) continue;
+        size += 1;
+      } else if (isSameConnection(before, connection) || (advanceOnly && !isAdvance(before, connection))) {
+        continue;
+      }
+      wanted.set(key, connection);
     }
-    const table = { added: [] as Connection[], updated: [] as Connection[], ended: [] as Connection[] };
-    for (const [key, before] of touched) {
-      const now = this.#connections.get(key);
+    const table = { ended: [] as Connection[], added: [] as Connection[], updated: [] as Connection[] };
+    for (const [key, now] of wanted) {
+      const before = this.#connections.get(key);
       if (now === undefined) {
         if (before) table.ended.push(before);
       } else if (before === undefined) {
         table.added.push(now);
-      } else if (before.opener !== now.opener) {
-        // Another connection between the same ends: its entry is another one, too.
+      } else if (isAdvance(before, now)) {
+        table.updated.push(now);
+      } else if (!isSameConnection(before, now)) {
+        // Another connection between the same ends, or one that has begun anew: no entry goes back.
         table.ended.push(before);
         table.added.push(now);
-      } else {
-        table.updated.push(now);
       }
     }
-    const after = new Map([...touched.keys()].map((key) => [key, this.#connections.get(key)]));
-    const undo = (): void => {
-      for (const [key, before] of touched) {
-        if (this.#connections.get(key) !== after.get(key)) continue;
-        if (before === undefined) this.#connections.delete(key);
-        else this.#connections.set(key, before);
-      }
-    };
-    return { table, changes: effective, undo };
+    return table;
   }
 
   /** Connections of this address of the terminal's are over. */
   forget(address: string): void {
-    for (const [key, { local }] of this.#connections)
-      if (local.address === address) this.#connections.delete(key);
+    for (const [key, connection] of this.#connections)
+      if (connection.local.address === address) this.#delete(key, connection);
   }
 
-  /** Takes a whole dump as the truth; returns what differs from what was believed. */
+  /** A dump begins: what events say until `replace` is later than what it shows. */
+  beginDump(): void {
+    this.#sinceDump = new Set();
+  }
+
+  /** Takes a whole dump as the truth; returns what differs from what was known. */
   replace(connections: readonly Connection[]): readonly Change[] {
+    const later = this.#sinceDump ?? new Set<string>();
+    this.#sinceDump = undefined;
     const now = new Map(connections.map((connection) => [connectionKey(connection), connection]));
     const changes: Change[] = [];
-    for (const key of this.#connections.keys()) {
-      if (!now.has(key)) changes.push({ kind: 'ended', key });
+    for (const [key, before] of this.#connections) {
+      if (now.has(key) || later.has(key)) continue;
+      this.#delete(key, before);
+      changes.push({ kind: 'ended', key });
     }
     for (const [key, connection] of now) {
+      if (later.has(key)) continue;
       const before = this.#connections.get(key);
-      if (!before || !alike(before, connection)) changes.push({ kind: 'connection', connection });
+      if (before === undefined && this.#connections.size >= MAX_CONNECTIONS) continue;
+      this.#set(key, connection);
+      if (!before || !isSameConnection(before, connection)) changes.push({ kind: 'connection', connection });
     }
-    this.#connections.clear();
-    for (const [key, connection] of now) this.#connections.set(key, connection);
     return changes;
+  }
+
+  #set(key: string, connection: Connection): void {
+    const before = this.#connections.get(key);
+    this.#connections.set(key, connection);
+    if (before && isSameConnection(before, connection)) return;
+    if (before) this.#digest.remove(before);
+    this.#digest.add(connection);
+  }
+
+  #delete(key: string, connection: Connection): void {
+    this.#connections.delete(key);
+    this.#digest.remove(connection);
   }
 }
 
-/** Equal but for the time left, which changes with every packet. */
-function alike(a: Connection, b: Connection): boolean {
-  if (a.protocol !== b.protocol || a.opener !== b.opener) return false;
-  return a.protocol === 'tcp' || b.protocol === 'tcp'
-    ? a.protocol === 'tcp' && b.protocol === 'tcp' && a.state === b.state
-    : a.replied === b.replied;
+/** An event that does not say the state of a TCP connection: it is what it was, or later. */
+function inStateOf(before: Connection, connection: Connection): Connection {
+  if (before.protocol !== 'tcp' || connection.protocol !== 'tcp' || before.opener !== connection.opener)
+    return connection;
+  return PROGRESS[before.state] > PROGRESS[connection.state]
+    ? { ...connection, state: before.state }
+    : connection;
 }
 
 function isAdvance(before: Connection, after: Connection): boolean {

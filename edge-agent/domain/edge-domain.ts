@@ -37,8 +37,8 @@ export interface EdgeDomainOptions {
   readonly maxDrainMs?: number;
   /** For conntrack's events that the agent has not read yet, in bytes. Default 16 MiB. */
   readonly eventBufferBytes?: number;
-  /** Loaded connections are kept at least this many seconds without a packet: on a standby they meet none. Default 120. */
-  readonly standbySeconds?: number;
+  /** Connections are kept at least this many seconds from activation on, as far as their kind may be idle so long: on a standby they have met no packet. Default 7440. */
+  readonly leastSeconds?: number;
   /** Containers that are kept ready for instances to come. Default 1. */
   readonly spares?: number;
   /** Instances at the same time, spares included; one more is refused. Default 128. */
@@ -49,7 +49,6 @@ export interface EdgeDomainOptions {
 const DEFAULT_LEASE_MS = 10_000;
 const DEFAULT_MAX_LEASE_MS = 60_000;
 const DEFAULT_MAX_DRAIN_MS = 600_000;
-const DEFAULT_STANDBY_SECONDS = 120;
 const DEFAULT_SPARES = 1;
 const DEFAULT_MAX_INSTANCES = 128;
 /** An activation that has waited this long is one that nobody counts with any more. */
@@ -146,7 +145,7 @@ export class EdgeDomain implements Domain {
         log: this.options.log,
         enqueue: (act) => this.#enqueue(id.terminal, act),
         eventBufferBytes: this.options.eventBufferBytes,
-        standbySeconds: this.options.standbySeconds ?? DEFAULT_STANDBY_SECONDS,
+        leastSeconds: this.options.leastSeconds,
         leaseMs: Math.min(this.#usualLeaseMs, this.#maxLeaseMs),
       });
     } finally {

@@ -14,7 +14,6 @@ import {
 } from '../../shared/domain/domain.js';
 import { problemOfChanges } from '../../shared/firewall/admission.js';
 import { connectionDifferences } from '../../shared/firewall/differences.js';
-import { ConnectionsDigest } from '../../shared/firewall/digest.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import { isSamePolicy, PolicyHistory } from '../../shared/firewall/policy-history.js';
 import type { Delta, FirewallState, RuleCounter, Snapshot } from '../../shared/firewall/state.js';
@@ -32,8 +31,8 @@ export interface InstanceParts {
   readonly log: Log;
   /** Runs an action of a timer's or an event's in the terminal's queue, where no call is under way. */
   readonly enqueue: (act: () => Promise<void>) => void;
-  /** The least time that loaded entries begin with. */
-  readonly standbySeconds: number;
+  /** The least time that connections have at activation. */
+  readonly leastSeconds: number | undefined;
   /** The lease that is to be expected, in ms: activation with another one renders the rules anew. */
   readonly leaseMs: number;
   /** The socket's buffer for conntrack's events, in bytes. */
@@ -64,18 +63,17 @@ export class Instance {
     private readonly lodging: Lodging,
     private readonly parts: InstanceParts,
   ) {
-    const { terminal, policy, earlier, connections, sequence } = snapshot;
-    const { log, enqueue, standbySeconds, eventBufferBytes } = parts;
+    const { terminal, policy, earlier, sequence } = snapshot;
+    const { log, enqueue, leastSeconds, eventBufferBytes } = parts;
     const { compartment } = lodging;
     this.ends = lodging.wires.ends;
     this.#applied = sequence;
     this.#policies = new PolicyHistory(policy, earlier, performance.now());
     const contents = { terminal, policy, gateSeconds: gateSeconds(parts.leaseMs) };
     this.#rules = new InstalledRules(compartment, contents, log);
-    this.#connections = new TrackedConnections(
-      { id, compartment, terminal, changes: this.#changes, log, enqueue, standbySeconds, eventBufferBytes },
-      connections,
-    );
+    this.#connections = new TrackedConnections({
+      ...{ id, compartment, terminal, changes: this.#changes, log, enqueue, leastSeconds, eventBufferBytes },
+    });
     void lodging.lost.then((reason) => this.#break(reason));
   }
 
@@ -149,15 +147,15 @@ export class Instance {
     if (!isSamePolicy(policy, this.#policies.policy)) await this.setPolicy(policy, counters);
     else if (counters.length > 0) await this.#rules.recount(counters);
     this.#policies = new PolicyHistory(policy, earlier, performance.now());
-    await this.#connections.apply(connectionDifferences(this.#connections.known(), connections), false);
+    await this.#connections.apply(connectionDifferences(await this.#connections.known(), connections), false);
     this.#applied = sequence;
   }
 
-  /** Of what the kernel is believed to hold, which events keep true. */
+  /** Of what the kernel holds, as its events keep it known. */
   async digest(): Promise<InstanceDigest> {
     this.#mustWork();
-    const digest = new ConnectionsDigest(this.#connections.known());
-    return { sequence: this.#changes.sequence, connections: digest.count, digest: digest.value };
+    const held = await this.#connections.digest();
+    return { sequence: this.#changes.sequence, ...held };
   }
 
   /** Other rules first: what is told of connections that they admit comes after the change. */
@@ -220,6 +218,7 @@ export class Instance {
     }
     await this.#rules.openGate(leaseMs);
     this.role = 'active';
+    this.#connections.begin();
     clearTimeout(this.#lease);
     this.#lease = withDeadline(leaseMs, () => this.parts.enqueue(() => this.#leaseExpired()));
   }

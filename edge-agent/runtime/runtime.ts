@@ -2,20 +2,21 @@
  * Where an instance lives: a compartment with a network namespace of its own. Nothing here says how it is made.
  */
 import type { ChildProcessByStdio } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import type { Readable, Writable } from 'node:stream';
 import type { CommandOptions, CommandResult } from '../../shared/runtime/command.js';
 
-/** A program that runs until it is killed, its output read as it comes. */
-export type LongRunning = ChildProcessByStdio<null, Readable, Readable>;
+/** A program that runs until it is killed, its input written and its output read as they come. */
+export type LongRunning = ChildProcessByStdio<Writable, Readable, Readable>;
 
 export interface Compartment {
   /** The first process of the compartment: its namespaces are the compartment's. */
   readonly pid: number;
   /** Runs a program of the compartment's own file system in it. Fails with a CommandError, like `run`. */
   run(file: string, args: readonly string[], options?: CommandOptions): Promise<CommandResult>;
-  /** Writes a file that is there while `act` runs; `path` is its name inside the compartment. */
-  withFile<T>(text: string, act: (path: string) => Promise<T>): Promise<T>;
-  /** Starts a program in it that runs until it is killed or the compartment is closed. Fails with `refused` when the machine is short of something. */
+  /**
+   * Starts a program of the machine's own in its network namespace alone, as nobody, with the right to administer that network and no other. It runs
+   * until it is killed or the agent ends. Fails with `refused` when the machine is short of something.
+   */
   start(file: string, args: readonly string[]): LongRunning;
   /** Settles when the compartment has ended by itself or was closed. */
   readonly ended: Promise<void>;

@@ -17,6 +17,7 @@ export class ChangeLog {
   readonly #before: number;
   #sequence: number;
   #ended: { readonly error?: DomainError } | undefined;
+  #interruption: DomainError | undefined;
 
   /** `before`: the sequence of the last change before the first; `kept`: how many are remembered. */
   constructor(
@@ -47,9 +48,16 @@ export class ChangeLog {
     this.#wake();
   }
 
+  /** Those who follow now get this error, after what there is; the log goes on, and may be followed again. */
+  interrupt(error: DomainError): void {
+    this.#interruption = error;
+    this.#wake();
+  }
+
   /** Batches of changes after `from`, until the log ends or `signal` aborts. Fails with `changes-lost`. */
   async *follow(from: number, signal: AbortSignal): AsyncGenerator<readonly Delta[], void, undefined> {
     let last = from;
+    const interruption = this.#interruption;
     while (!signal.aborted) {
       const batch = this.after(last);
       const newest = batch.at(-1);
@@ -59,6 +67,8 @@ export class ChangeLog {
       } else if (this.#ended) {
         if (this.#ended.error) throw this.#ended.error;
         return;
+      } else if (this.#interruption && this.#interruption !== interruption) {
+        throw this.#interruption;
       } else {
         await this.changed(signal);
       }

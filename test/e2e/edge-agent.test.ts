@@ -16,6 +16,7 @@ import type { InstanceId } from '../../shared/domain/domain.js';
 import { epoch, type Snapshot } from '../../shared/firewall/state.js';
 import { run } from '../../shared/runtime/command.js';
 import { silentLog } from '../../shared/runtime/log.js';
+import { RELAY } from '../fixtures/edge-bench.js';
 import { arrivals, BRIDGE, alice as labAlice, SERVER, startEdgeLab, TERMINAL } from '../fixtures/edge-lab.js';
 import { alice, examplePolicy } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/index.js';
@@ -122,7 +123,7 @@ async function machine(): Promise<Readonly<Record<string, readonly string[]>>> {
     locks: await matching('/proc/net/unix', /@paguro-agent\S*/g),
     mounts: await matching('/proc/self/mountinfo', /\S+\/(merged|shm|netns)\S*/g),
     processes: await lines('ps', ['-e', '-o', 'comm=']).then((names) =>
-      names.filter((name) => /conntrack|nsenter|setpriv|sleep|nft|tables/.test(name)),
+      names.filter((name) => /conntrack|perl|nsenter|setpriv|sleep|nft|tables/.test(name)),
     ),
     files: await readdir(temporary),
   };
@@ -217,7 +218,7 @@ await t.test(
 
     const next = await startAgent();
     t.equal(await remains(), 0, 'its next life removes it');
-    await t.rejects(run('pgrep', ['-f', '^/usr/sbin/conntrack']), 'no process is left in its namespace');
+    await t.rejects(run('pgrep', ['-f', `^${RELAY}`]), 'no process is left in its namespace');
     t.match(await remote.health(), { ok: true, instances: [] });
     const gone = {
       code: 'no-instance',

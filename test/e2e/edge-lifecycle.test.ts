@@ -3,7 +3,7 @@
  */
 import '../lab/enter.js';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -176,7 +176,7 @@ await t.test('lost events are found again by comparing', async (t) => {
   const { id } = await bench.active();
   const { sequence } = await domain.export(id);
   const { deltas, stop } = bench.follow(id, sequence);
-  const pid = await eventReader();
+  const pid = await bench.relayPid();
   process.kill(pid, 'SIGSTOP');
   const one = await bench.open('ipv6', 'tcp');
   t.equal(deltas.length, 0, 'control: nobody reads the events');
@@ -312,13 +312,4 @@ async function proxyTo(target: string, path: string): Promise<{ close(): Promise
       await closed;
     },
   };
-}
-
-/** The process that reads conntrack's events. */
-async function eventReader(): Promise<number> {
-  const { stdout } = await run('pgrep', ['-f', '^/usr/sbin/conntrack -E']);
-  const pid = Number(stdout.trim().split('\n')[0]);
-  const command = await readFile(`/proc/${pid}/cmdline`, 'utf8');
-  if (!command.startsWith('/usr/sbin/conntrack')) throw new Error('no reader of events');
-  return pid;
 }

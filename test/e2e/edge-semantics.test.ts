@@ -372,7 +372,7 @@ await t.test('who opened a connection stays true through moves, whoever speaks f
 });
 
 await t.test('connections that expire are told, and are dead', async (t) => {
-  const short = await lab.startDomain('edge-2', { standbySeconds: 1 });
+  const short = await lab.startDomain('edge-2', { leastSeconds: 1 });
   const expiring = FAMILIES.flatMap((family): Connection[] => [
     {
       protocol: 'udp',

@@ -1,12 +1,9 @@
 /**
- * The pure parts of the edge agent: rules as text, connections as conntrack's words and back, the mirror and the log of changes.
+ * The pure parts of the edge agent: rules as text, the mirror of the connection table and the log of changes.
  */
 import { once } from 'node:events';
 import fc from 'fast-check';
 import t from 'tap';
-import { additionOf, batchOf, deletionOf, deletionsOf, updateOf } from '../../edge-agent/conntrack/entry.js';
-import { isListening } from '../../edge-agent/conntrack/events.js';
-import { ownAddresses, parseDump, parseEvent } from '../../edge-agent/conntrack/parse.js';
 import { ConnectionMirror } from '../../edge-agent/domain/connection-mirror.js';
 import { parseCounters } from '../../edge-agent/iptables/counters.js';
 import { gateSeconds } from '../../edge-agent/iptables/gate.js';
@@ -15,12 +12,13 @@ import { lockName } from '../../edge-agent/name-lock.js';
 import { imageHash, PACKAGES } from '../../edge-agent/runtime/docker/recipe.js';
 import { parseStanzas } from '../../scripts/image.js';
 import { ChangeLog } from '../../shared/domain/change-log.js';
-import { type Connection, connectionKey, connectionSchema } from '../../shared/firewall/connection.js';
+import { DomainError } from '../../shared/domain/domain.js';
+import { type Connection, connectionKey } from '../../shared/firewall/connection.js';
+import { ConnectionsDigest } from '../../shared/firewall/digest.js';
 import { policySchema } from '../../shared/firewall/policy.js';
 import type { Change, Delta } from '../../shared/firewall/state.js';
 
 const terminal = { name: 'alice', mac: '02:00:00:00:00:01', ipv4: ['10.0.0.1'], ipv6: ['fd00::1'] };
-const own = ownAddresses(terminal);
 const policy = policySchema.parse({
   name: 'golden',
   defaults: { outbound: 'accept', inbound: 'reject' },
@@ -285,21 +283,6 @@ t.test('what is no value never becomes an option, even if no schema has seen it'
   for (const [what, ruleset] of Object.entries(hostile))
     t.throws(() => renderTables(ruleset, 'ipv4'), { code: 'invalid' }, what);
   t.doesNotThrow(() => renderTables(base, 'ipv4'), 'control');
-
-  for (const address of ['10.0.0.2\n-F', '10.0.0.2 -m 0', '-F', ''])
-    t.throws(() => additionOf(tcp({ remote: { address, port: 80 } }), 100), { code: 'invalid' }, address);
-  t.throws(() => deletionOf(tcp({ remote: { address: '10.0.0.2', port: -1 } })), { code: 'invalid' });
-  t.throws(() => deletionsOf('10.0.0.1;'), { code: 'invalid' });
-  fc.assert(
-    fc.property(fc.string({ unit: 'binary' }), (text) => {
-      try {
-        const words = deletionOf(tcp({ remote: { address: text, port: 80 } }));
-        return words.every((word) => /^[^\s"'\\]+$/.test(word)) && !words[6]?.startsWith('-');
-      } catch {
-        return true;
-      }
-    }),
-  );
 });
 
 t.test('counters as iptables-save prints them', async (t) => {
@@ -319,238 +302,133 @@ t.test('counters as iptables-save prints them', async (t) => {
   ]);
 });
 
-t.test('connections in the words of conntrack', async (t) => {
-  const words = (connection: Connection): string => additionOf(connection, 100).join(' ');
-  t.equal(
-    words(tcp()),
-    '-A -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80 --state ESTABLISHED -u SEEN_REPLY,ASSURED -m 1 -t 100',
-  );
-  t.equal(
-    words(tcp({ opener: 'remote', state: 'opening' })),
-    '-A -p tcp -s 10.0.0.2 -d 10.0.0.1 --sport 80 --dport 40000 --state SYN_SENT -m 1 -t 100',
-    'the original direction is the opener’s',
-  );
-  t.match(words(tcp({ state: 'closed' })), '--state TIME_WAIT -u SEEN_REPLY,ASSURED -m 3', 'over');
-  const udp: Connection = {
-    protocol: 'udp',
-    opener: 'terminal',
-    local: { address: 'fd00::1', port: 5 },
-    remote: { address: 'fd00::2', port: 53 },
-    replied: false,
-    timeLeftSeconds: 9,
-  };
-  t.equal(words(udp), '-A -p udp -s fd00::1 -d fd00::2 --sport 5 --dport 53 -m 1 -t 100');
-  const echo: Connection = {
-    protocol: 'icmp',
-    opener: 'remote',
-    local: { address: 'fd00::1' },
-    remote: { address: 'fd00::2' },
-    id: 7,
-    replied: true,
-    timeLeftSeconds: 9,
-  };
-  t.equal(
-    words(echo),
-    '-A -p icmpv6 -s fd00::2 -d fd00::1 --icmpv6-type 128 --icmpv6-code 0 --icmpv6-id 7 -u SEEN_REPLY -m 1 -t 100',
-  );
-  t.equal(
-    updateOf(tcp({ state: 'answered' }), 60).join(' '),
-    '-U -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80 --state SYN_RECV -u SEEN_REPLY -m 1 -t 60',
-  );
-  t.equal(
-    batchOf([deletionOf(tcp()), deletionOf(udp)]),
-    '-D -p tcp -s 10.0.0.1 -d 10.0.0.2 --sport 40000 --dport 80\n-D -p udp -s fd00::1 -d fd00::2 --sport 5 --dport 53\n',
-  );
-});
-
-t.test('a dump, as conntrack 1.4.7 prints it', async (t) => {
-  const dump = [
-    'ipv6     10 udp      17 60 src=fd00::1 dst=fd00::2 sport=4001 dport=80 src=fd00::2 dst=fd00::1 sport=80 dport=4001 [ASSURED] mark=0 use=1',
-    'ipv4     2 tcp      6 431999 ESTABLISHED src=10.0.0.2 dst=10.0.0.1 sport=4001 dport=22 src=10.0.0.1 dst=10.0.0.2 sport=22 dport=4001 [ASSURED] mark=1 use=1',
-    'ipv4     2 udp      17 59 src=10.0.0.1 dst=10.0.0.2 sport=4001 dport=80 [UNREPLIED] src=10.0.0.2 dst=10.0.0.1 sport=80 dport=4001 mark=0 use=1',
-    'ipv6     10 icmpv6   58 59 src=fd00::1 dst=fd00::2 type=128 code=0 id=7 src=fd00::2 dst=fd00::1 type=129 code=0 id=7 mark=0 use=1',
-    'ipv4     2 icmp     1 59 src=10.0.0.1 dst=10.0.0.2 type=13 code=0 id=7 src=10.0.0.2 dst=10.0.0.1 type=14 code=0 id=7 mark=0 use=1',
-    'ipv4     2 tcp      6 59 SYN_SENT src=10.9.9.9 dst=10.9.9.8 sport=4003 dport=80 [UNREPLIED] src=10.9.9.8 dst=10.9.9.9 sport=80 dport=4003 mark=0 use=1',
-    'ipv4     2 sctp     132 59 src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 src=10.0.0.2 dst=10.0.0.1 sport=2 dport=1 mark=0 use=1',
-    'conntrack v1.4.7 (conntrack-tools): 7 flow entries have been shown.',
-    '',
-  ].join('\n');
-  const found = parseDump(dump, own);
-  t.same(
-    found,
-    [
-      {
-        protocol: 'udp',
-        opener: 'terminal',
-        local: { address: 'fd00::1', port: 4001 },
-        remote: { address: 'fd00::2', port: 80 },
-        replied: true,
-        timeLeftSeconds: 60,
-      },
-      {
-        protocol: 'tcp',
-        opener: 'remote',
-        local: { address: '10.0.0.1', port: 22 },
-        remote: { address: '10.0.0.2', port: 4001 },
-        state: 'established',
-        timeLeftSeconds: 431_999,
-      },
-      {
-        protocol: 'udp',
-        opener: 'terminal',
-        local: { address: '10.0.0.1', port: 4001 },
-        remote: { address: '10.0.0.2', port: 80 },
-        replied: false,
-        timeLeftSeconds: 59,
-      },
-      {
-        protocol: 'icmp',
-        opener: 'terminal',
-        local: { address: 'fd00::1' },
-        remote: { address: 'fd00::2' },
-        id: 7,
-        replied: true,
-        timeLeftSeconds: 59,
-      },
-    ],
-    'other protocols, other hosts and other ICMP are none of the terminal’s connections',
-  );
-  for (const connection of found) t.ok(connectionSchema.safeParse(connection).success);
-});
-
-t.test('events', async (t) => {
-  const update =
-    ' [UPDATE] ipv4     2 tcp      6 60 SYN_RECV src=10.0.0.1 dst=10.0.0.2 sport=40000 dport=80 src=10.0.0.2 dst=10.0.0.1 sport=80 dport=40000 mark=1';
-  t.match(parseEvent(update, own), {
-    event: 'update',
-    byProgram: false,
-    connection: { state: 'answered', timeLeftSeconds: 60 },
-  });
-  t.match(parseEvent(`${update} [USERSPACE] portid=7 progname=conntrack`, own), { byProgram: true });
-  const destroyed =
-    '[DESTROY] ipv4     2 tcp      6 src=10.0.0.1 dst=10.0.0.2 sport=40000 dport=80 src=10.0.0.2 dst=10.0.0.1 sport=80 dport=40000 [ASSURED]';
-  t.match(parseEvent(destroyed, own), { event: 'destroy', connection: { timeLeftSeconds: 0 } });
-  for (const line of [
-    '',
-    'nonsense',
-    '[NEW]',
-    '    [NEW] ipv4 2 tcp',
-    '[NEW] ipv4 2 tcp 6 1 X src=10.0.0.1 dst=10.0.0.2',
-  ]) {
-    t.equal(parseEvent(line, own), undefined, `"${line}" is no event`);
-  }
-  fc.assert(fc.property(fc.string(), (line) => parseEvent(`[NEW] ${line}`, own) === undefined || true));
-});
-
-t.test('listening', async (t) => {
-  const head = 'sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n';
-  t.ok(
-    isListening(
-      `${head}00000000d9df0cf7 12  3479573154 00000007 0        0        0     2        0        10675\n`,
-    ),
-  );
-  t.notOk(
-    isListening(
-      `${head}00000000d9df0cf7 12  3479573154 00000000 0        0        0     2        0        10675\n`,
-    ),
-  );
-  t.notOk(
-    isListening(
-      `${head}00000000d9df0cf7 0   3479573154 00000007 0        0        0     2        0        10675\n`,
-    ),
-  );
-});
-
 t.test('the mirror', async (t) => {
-  const event = (kind: 'new' | 'update' | 'destroy', connection: Connection, byProgram = false) => ({
+  type Event = Parameters<ConnectionMirror['observe']>[0];
+  const event = (kind: Event['event'], connection: Connection, saysState = true): Event => ({
     event: kind,
-    byProgram,
     connection,
+    saysState,
   });
+  const mirrorOf = (...connections: readonly Connection[]): ConnectionMirror => {
+    const mirror = new ConnectionMirror();
+    for (const connection of connections) mirror.observe(event('new', connection));
+    return mirror;
+  };
+  /** Of what a mirror holds, the digest as it is computed anew. */
+  const digestOf = (...connections: readonly Connection[]) => {
+    const { count, value } = new ConnectionsDigest(connections);
+    return { connections: count, digest: value };
+  };
+  const told = (connection: Connection): Change => ({ kind: 'connection', connection });
   const key = connectionKey(tcp());
+  const local = { address: '10.0.0.1', port: 40_001 };
+  const other = tcp({ local });
+
   await t.test('reports what changes, and nothing else', async (t) => {
-    const mirror = new ConnectionMirror([tcp()]);
+    const mirror = mirrorOf(tcp());
     t.equal(mirror.observe(event('update', tcp({ timeLeftSeconds: 5 }))), undefined, 'time passes');
-    t.equal(mirror.observe(event('destroy', tcp(), true)), undefined, 'our own doing');
-    t.same(mirror.observe(event('update', tcp({ state: 'closing' }))), {
-      kind: 'connection',
-      connection: tcp({ state: 'closing' }),
-    });
+    t.same(mirror.observe(event('update', tcp({ state: 'closing' }))), told(tcp({ state: 'closing' })));
+    t.same(mirror.digest, digestOf(tcp({ state: 'closing' })));
     t.same(mirror.observe(event('destroy', tcp())), { kind: 'ended', key });
     t.equal(mirror.observe(event('destroy', tcp())), undefined, 'ended once');
+    t.same(mirror.digest, digestOf());
   });
-  await t.test('sorts changes of another instance by what they cost', async (t) => {
-    const mirror = new ConnectionMirror([tcp()]);
-    const other = tcp({ local: { address: '10.0.0.1', port: 40_001 } });
-    const changes: Change[] = [
-      { kind: 'connection', connection: tcp({ state: 'closing' }) },
-      {
-        kind: 'connection',
-        connection: tcp({ local: { address: '10.0.0.1', port: 40_001 }, state: 'opening' }),
-      },
-      { kind: 'connection', connection: other },
-      { kind: 'ended', key: 'tcp 10.0.0.1 1 10.0.0.2 2' },
-    ];
-    t.same(mirror.apply(changes, false).table, {
-      added: [other],
-      updated: [tcp({ state: 'closing' })],
-      ended: [],
-    });
-    t.same(mirror.apply([{ kind: 'ended', key }], false).table, {
-      added: [],
-      updated: [],
-      ended: [tcp({ state: 'closing' })],
-    });
-    t.match(mirror.apply([{ kind: 'ended', key }], false), {
-      table: { added: [], updated: [], ended: [] },
-      changes: [],
-    });
+  await t.test('an event that does not say the state turns nothing back', async (t) => {
+    const mirror = mirrorOf(tcp({ state: 'closing' }));
+    t.equal(mirror.observe(event('update', tcp({ state: 'established' }), false)), undefined);
+    t.same(
+      mirror.observe(event('update', tcp({ state: 'established' }))),
+      told(tcp({ state: 'established' })),
+      'control: one that says it is the truth',
+    );
+    const opening = mirrorOf(tcp({ state: 'opening' }));
+    t.same(
+      opening.observe(event('update', tcp({ state: 'answered' }), false)),
+      told(tcp({ state: 'answered' })),
+    );
   });
-  await t.test('takes back what could not be done, and nothing that happened since', async (t) => {
-    const local = { address: '10.0.0.1', port: 40_001 };
-    const [other, closing] = [tcp({ local }), tcp({ local, state: 'closing' })];
-    const changes: Change[] = [
-      { kind: 'ended', key },
-      { kind: 'connection', connection: other },
-    ];
-    const mirror = new ConnectionMirror([tcp()]);
-    const { table, undo } = mirror.apply(changes, false);
-    undo();
-    t.same(mirror.apply(changes, false).table, table, 'the same changes make the same difference again');
-    const seen = new ConnectionMirror([tcp()]);
-    const late = seen.apply(changes, false);
-    const event = { event: 'update', byProgram: false } as const;
-    seen.observe({ ...event, connection: closing });
-    late.undo();
-    t.same(seen.replace([tcp(), closing]), [], 'what packets have shown stays');
+  await t.test(
+    'plans what changes of another instance mean for the table, and changes nothing',
+    async (t) => {
+      const mirror = mirrorOf(tcp());
+      const changes: Change[] = [
+        told(tcp({ state: 'closing' })),
+        told(tcp({ local, state: 'opening' })),
+        told(other),
+        { kind: 'ended', key: 'tcp 10.0.0.1 1 10.0.0.2 2' },
+      ];
+      const plan = { ended: [], added: [other], updated: [tcp({ state: 'closing' })] };
+      t.same(mirror.plan(changes, false), plan);
+      t.same(mirror.plan(changes, false), plan, 'a repetition finds everything still to be done');
+      t.same(mirror.plan([{ kind: 'ended', key }], false), { ended: [tcp()], added: [], updated: [] });
+      t.same(mirror.plan([{ kind: 'ended', key }, told(tcp())], false), {
+        ended: [],
+        added: [],
+        updated: [],
+      });
+      t.same(mirror.plan([told(other), { kind: 'ended', key: connectionKey(other) }], false), {
+        ended: [],
+        added: [],
+        updated: [],
+      });
+      t.same(mirror.digest, digestOf(tcp()));
+    },
+  );
+  await t.test('no entry goes back: it is replaced, but not where packets have shown more', async (t) => {
+    const back = tcp({ state: 'answered' });
+    const none = { ended: [], added: [], updated: [] };
+    t.same(mirrorOf(tcp()).plan([told(back)], true), none);
+    t.same(mirrorOf(tcp()).plan([told(back)], false), { ended: [tcp()], added: [back], updated: [] });
+    t.same(mirrorOf(tcp({ state: 'opening' })).plan([told(back)], true), { ...none, updated: [back] });
+    const turned = tcp({ opener: 'remote' });
+    t.same(mirrorOf(tcp()).plan([told(turned)], false), { ended: [tcp()], added: [turned], updated: [] });
   });
   await t.test('forgets an address', async (t) => {
-    const mirror = new ConnectionMirror([tcp(), tcp({ local: { address: '10.0.0.9', port: 1 } })]);
+    const mirror = mirrorOf(tcp(), tcp({ local: { address: '10.0.0.9', port: 1 } }));
     mirror.forget('10.0.0.9');
+    t.same(mirror.digest, digestOf(tcp()));
     t.same(mirror.replace([tcp()]), []);
   });
-  await t.test('of an instance that sees packets goes forward only', async (t) => {
-    const back: Change[] = [{ kind: 'connection', connection: tcp({ state: 'answered' }) }];
-    t.same(new ConnectionMirror([tcp()]).apply(back, true).changes, []);
-    t.same(new ConnectionMirror([tcp()]).apply(back, false).changes, back);
-    t.same(new ConnectionMirror([tcp({ state: 'opening' })]).apply(back, true).changes, back);
-  });
-  await t.test('another opener is another connection', async (t) => {
-    const turned = tcp({ opener: 'remote' });
-    t.same(new ConnectionMirror([tcp()]).apply([{ kind: 'connection', connection: turned }], false).table, {
-      added: [turned],
-      updated: [],
-      ended: [tcp()],
-    });
-  });
   await t.test('after a whole dump says what differed', async (t) => {
-    const other = tcp({ local: { address: '10.0.0.1', port: 40_001 } });
-    const mirror = new ConnectionMirror([tcp()]);
-    t.same(mirror.replace([other]), [
-      { kind: 'ended', key },
-      { kind: 'connection', connection: other },
-    ]);
+    const mirror = mirrorOf(tcp());
+    t.same(mirror.replace([other]), [{ kind: 'ended', key }, told(other)]);
     t.same(mirror.replace([other]), []);
+    t.same(mirror.digest, digestOf(other));
+  });
+  await t.test('what events say while a dump is made is later than the dump', async (t) => {
+    const closing = tcp({ local, state: 'closing' });
+    const third = tcp({ local: { address: '10.0.0.1', port: 40_002 } });
+    const mirror = mirrorOf(tcp(), other);
+    mirror.beginDump();
+    mirror.observe(event('destroy', tcp()));
+    mirror.observe(event('update', closing));
+    mirror.observe(event('new', third));
+    t.same(mirror.replace([tcp(), other]), []);
+    t.same(mirror.digest, digestOf(closing, third));
+    t.equal(mirror.replace([tcp(), other]).length, 3, 'control: later the dump is the truth again');
+  });
+  await t.test('its digest is that of what it holds, whatever happens', async () => {
+    const states = ['opening', 'answered', 'established', 'closing', 'closed'] as const;
+    const one = fc
+      .record({ port: fc.integer({ min: 1, max: 4 }), state: fc.constantFrom(...states) })
+      .map(({ port, state }) => tcp({ local: { address: '10.0.0.1', port }, state }));
+    const events = fc
+      .tuple(fc.constantFrom('new' as const, 'update' as const, 'destroy' as const), one, fc.boolean())
+      .map(([kind, connection, says]) => ({ event: event(kind, connection, says) }));
+    const dumps = fc.uniqueArray(one, { selector: connectionKey, maxLength: 4 }).map((dump) => ({ dump }));
+    fc.assert(
+      fc.property(fc.array(fc.oneof(events, dumps), { maxLength: 20 }), (acts) => {
+        const mirror = new ConnectionMirror();
+        const held = new Map<string, Connection>();
+        for (const act of acts) {
+          for (const change of 'dump' in act ? mirror.replace(act.dump) : [mirror.observe(act.event)]) {
+            if (change?.kind === 'ended') held.delete(change.key);
+            if (change?.kind === 'connection') held.set(connectionKey(change.connection), change.connection);
+          }
+        }
+        return JSON.stringify(mirror.digest) === JSON.stringify(digestOf(...held.values()));
+      }),
+    );
   });
 });
 
@@ -574,6 +452,16 @@ t.test('the log of changes', async (t) => {
     t.same(await read(log, 5, 1), [{ sequence: 6, change: change(6) }]);
     await t.rejects(read(log, 1, 1), { code: 'changes-lost' });
     await t.rejects(read(log, 7, 1), { code: 'changes-lost' }, 'a number that was never given');
+  });
+  await t.test('tells those who follow that they miss changes, and goes on', async (t) => {
+    const log = new ChangeLog();
+    const following = read(log, 0, 100);
+    log.append([change(1)]);
+    log.interrupt(new DomainError('changes-lost', 'take a new snapshot'));
+    await t.rejects(following, { code: 'changes-lost' });
+    const again = read(log, 0, 2);
+    log.append([change(2)]);
+    t.equal((await again).length, 2, 'and may be followed again');
   });
   await t.test('wakes who waits, and ends', async (t) => {
     const log = new ChangeLog();

@@ -1,13 +1,14 @@
 /**
  * States that mean harm: an agent that speaks of other terminals, epochs, addresses and policies than it was given; texts that are meant to become options
- * of iptables-restore or lines for conntrack. Each is refused whole, with a reason, and nothing of it is applied.
+ * of iptables-restore or messages for the kernel's connection table. Each is refused whole, with a reason, and nothing of it is applied.
  */
 import fc from 'fast-check';
 import { pack } from 'msgpackr';
 import t, { type Test } from 'tap';
 import { Trust } from '../../controller-app/domains/remote/trust.js';
 import { Coordinator } from '../../controller-app/handover/coordinator.js';
-import { additionOf, batchOf, deletionOf, updateOf } from '../../edge-agent/conntrack/entry.js';
+import { entryOf, tupleOf } from '../../edge-agent/conntrack/connection.js';
+import { writeDeletion, writeEntry } from '../../edge-agent/conntrack/entry.js';
 import { ConnectionMirror } from '../../edge-agent/domain/connection-mirror.js';
 import { renderTables } from '../../edge-agent/iptables/render.js';
 import { agentCodec } from '../../shared/channel/codec.js';
@@ -28,6 +29,7 @@ import type { Terminal } from '../../shared/firewall/terminal.js';
 import { realClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { anyConnection, realisticTable } from '../fixtures/connection-tables.js';
+import { attributeTree } from '../fixtures/conntrack-messages.js';
 import { policyArbitrary } from '../fixtures/firewall-arbitraries.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
 import { alice, bob, connectedPair, examplePolicy } from '../fixtures/reference-environment.js';
@@ -302,7 +304,7 @@ t.test('ends that an agent cannot have, and epochs that nobody gave, are refused
   t.ok((await remote.health()).ok, 'control');
 });
 
-/** Texts that would be more than a text in a restore file, on a command line, in a batch for conntrack, in a log or on a terminal. */
+/** Texts that would be more than a text in a restore file, on a command line, in a log or on a terminal. */
 const TEXTS: readonly string[] = [
   ...[
     '-j ACCEPT',
@@ -439,7 +441,8 @@ const MESSAGES: Readonly<Record<string, Json>> = {
 /** Lines of a restore file as they may be: nothing else is a line. */
 const RESTORE_LINE =
   /^(\*(filter|mangle)|COMMIT|:[A-Za-z-]+ (DROP|-) \[0:0\]|(\[\d+:\d+\] )?-A [A-Za-z-]+( !?[A-Za-z0-9:/.,_%-]+)*( --comment "[A-Za-z0-9 ._-]+" -[gj] [A-Za-z-]+)?)$/;
-const BATCH_LINE = /^-[AUD]( [A-Za-z0-9:.,_-]+)*$/;
+/** A message for the connection table by its length and the types of its attributes: an entry, or what is deleted of one. */
+const MESSAGE = /^(whole 1,2,3,(4,)?7,8|whole 1)$/;
 
 function restoreLines(
   terminal: Terminal,
@@ -451,9 +454,16 @@ function restoreLines(
   );
 }
 
-function batchLines(connections: readonly Connection[]): readonly string[] {
-  const commands = connections.flatMap((one) => [additionOf(one, 60), updateOf(one, 60), deletionOf(one)]);
-  return batchOf(commands).split('\n').slice(0, -1);
+function messagesFor(connections: readonly Connection[]): readonly string[] {
+  const messages = connections.flatMap((one) => [
+    writeEntry(entryOf(one, 60), true),
+    writeEntry(entryOf(one, 60), false),
+    writeDeletion(tupleOf(one)),
+  ]);
+  return messages.map((message) => {
+    const isWhole = message.readUInt32LE(0) === message.length;
+    return `${isWhole ? 'whole' : 'torn'} ${Object.keys(attributeTree(message)).join(',')}`;
+  });
 }
 
 /** The lines that come of a message, and those among them that are none. */
@@ -468,7 +478,7 @@ function linesOf(message: ControllerMessage): {
     case 'prepare': {
       const { terminal, policy, counters, connections } = message.snapshot;
       restore.push(named(terminal), ...restoreLines(terminal, policy, counters));
-      batch.push(...batchLines(connections));
+      batch.push(...messagesFor(connections));
       break;
     }
     case 'set-policy':
@@ -479,12 +489,12 @@ function linesOf(message: ControllerMessage): {
       break;
     case 'delta':
       for (const { change } of message.deltas)
-        if (change.kind === 'connection') batch.push(...batchLines([change.connection]));
+        if (change.kind === 'connection') batch.push(...messagesFor([change.connection]));
       break;
   }
   const wrong = [
     ...restore.filter((line) => !RESTORE_LINE.test(line)),
-    ...batch.filter((line) => !BATCH_LINE.test(line)),
+    ...batch.filter((line) => !MESSAGE.test(line)),
   ];
   return { all: [...restore, ...batch], wrong };
 }
@@ -551,25 +561,28 @@ function policyNamed(name: string): Policy | undefined {
   return policySchema.safeParse({ ...open, rules }).data;
 }
 
-t.test('a batch for conntrack has a line for each connection that passes, and no other words', async (t) => {
+t.test('the connection table gets messages for each connection that passes, and no others', async (t) => {
   fc.assert(
     fc.property(fc.array(anyConnection(alice), { maxLength: 20 }), (connections) => {
-      const lines = batchLines(connections);
-      return lines.length === connections.length * 3 && lines.every((line) => BATCH_LINE.test(line));
+      const lines = messagesFor(connections);
+      return lines.length === connections.length * 3 && lines.every((line) => MESSAGE.test(line));
     }),
   );
   const bad: Connection = { ...connection, remote: { address: '192.0.2.7\n-F', port: 443 } };
-  t.throws(() => batchLines([bad]), { code: 'invalid' }, 'nor does an address that no schema has seen');
-  t.notMatch(`-A -s ${bad.remote.address}`, BATCH_LINE, 'control');
+  t.throws(() => messagesFor([bad]), { code: 'invalid' }, 'nor does an address that no schema has seen');
+  t.notMatch('whole 1,2,3,7,8,18', MESSAGE, 'control');
 });
 
 t.test('the end of a connection that nobody knows is no command, whatever its key is', async (t) => {
   const known = realisticTable(alice, 10, 3);
-  const mirror = new ConnectionMirror(known);
-  for (const key of TEXTS.filter((text) => text !== '')) {
-    const { table, changes } = mirror.apply([{ kind: 'ended', key: key.slice(0, 200) }], false);
-    t.same({ ...table, changes }, { added: [], updated: [], ended: [], changes: [] });
-  }
+  const mirror = new ConnectionMirror();
+  mirror.replace(known);
+  for (const key of TEXTS.filter((text) => text !== ''))
+    t.same(mirror.plan([{ kind: 'ended', key: key.slice(0, 200) }], false), {
+      added: [],
+      updated: [],
+      ended: [],
+    });
 });
 
 t.test('a refusal is of the domain, not of the program', async () => {

@@ -1,17 +1,14 @@
 /**
  * A running container as a compartment: programs enter its namespaces from outside.
  */
-import { spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
-import { access, readFile, rm, writeFile } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type Docker from 'dockerode';
-import { DomainError } from '../../../shared/domain/domain.js';
-import { MORE_DESCRIPTORS, run } from '../../../shared/runtime/command.js';
-import { messageOf } from '../../../shared/runtime/message-of.js';
+import { run } from '../../../shared/runtime/command.js';
+import { startAsNobody } from '../as-nobody.js';
 import type { Compartment } from '../runtime.js';
 
-/** The only place where something can be written: what programs can't take from standard input. */
+/** The only place where something can be written. */
 export const FILES = '/run';
 /** How soon the end of a container is noticed when Docker, which tells of it at once, is not there. */
 const LOOK_MS = 200;
@@ -47,34 +44,7 @@ export class DockerCompartment implements Compartment {
   /** nsenter takes 3 ms where `docker exec` takes 50. */
   run: Compartment['run'] = (file, args, options) => run('nsenter', this.#inside(file, args), options);
 
-  /** Through the first process's root directory, which shows its mounts. */
-  async withFile<T>(text: string, act: (path: string) => Promise<T>): Promise<T> {
-    const inside = `${FILES}/${randomUUID()}`;
-    const outside = `/proc/${this.pid}/root${inside}`;
-    try {
-      await writeFile(outside, text, { mode: 0o600 }).catch((cause: unknown) => {
-        throw new DomainError(
-          'refused',
-          `${text.length} bytes could not be handed to a program in the firewall's container: ${messageOf(cause)}; look what fills its ${FILES}`,
-          { cause },
-        );
-      });
-      return await act(inside);
-    } finally {
-      await rm(outside, { force: true });
-    }
-  }
-
-  /** It dies with the agent, however that ends: a process left in the namespace would keep it from going. */
-  start: Compartment['start'] = (file, args) => {
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'nsenter', ...this.#inside(file, args)], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    if (child.stdout !== undefined) return child;
-    // Node gives a program no pipes when it has no descriptors for them, and tells of it later.
-    child.on('error', () => {});
-    throw new DomainError('refused', `${file} could not be started${MORE_DESCRIPTORS}`);
-  };
+  start: Compartment['start'] = (file, args) => startAsNobody(this.pid, file, args);
 
   close(): Promise<void> {
     this.#closing ??= this.remove().catch((error: unknown) => {

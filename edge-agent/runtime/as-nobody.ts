@@ -1,0 +1,30 @@
+/**
+ * Programs of the machine's own that work in a compartment's network and hold nothing else: no user's files, no other right, no other namespace.
+ */
+import { spawn } from 'node:child_process';
+import { DomainError } from '../../shared/domain/domain.js';
+import { MORE_DESCRIPTORS } from '../../shared/runtime/command.js';
+import type { LongRunning } from './runtime.js';
+
+const NOBODY = '65534';
+const ONLY_NET_ADMIN = '-all,+net_admin';
+/** Begins a command that runs another so. It dies with the agent, however that ends: a process left in the namespace would keep it from going. */
+const AS_NOBODY = [
+  ...['setpriv', '--pdeathsig', 'KILL', '--no-new-privs'],
+  ...['--clear-groups', '--reuid', NOBODY, '--regid', NOBODY],
+  ...['--bounding-set', ONLY_NET_ADMIN, '--inh-caps', ONLY_NET_ADMIN, '--ambient-caps', ONLY_NET_ADMIN, '--'],
+];
+
+/**
+ * Starts a program in the network namespace of process `pid`, as nobody, with the right to administer that network (setpriv(1), capabilities(7)).
+ * Fails with `refused` when the machine is short of something.
+ */
+export function startAsNobody(pid: number, file: string, args: readonly string[]): LongRunning {
+  const child = spawn('nsenter', ['--target', `${pid}`, '--net', '--', ...AS_NOBODY, file, ...args], {
+    stdio: 'pipe',
+  });
+  if (child.stdout !== undefined) return child;
+  // Node gives a program no pipes when it has no descriptors for them, and tells of it later.
+  child.on('error', () => {});
+  throw new DomainError('refused', `${file} could not be started${MORE_DESCRIPTORS}`);
+}
