@@ -181,6 +181,8 @@ export class SwitchRules {
   async #work(): Promise<void> {
     if (this.#working) return;
     this.#working = true;
+    // What is stated in one go is one bundle.
+    await Promise.resolve();
     while (this.#state.name === 'unknown' || this.#waiting.length > 0) {
       if (this.#state.name === 'unknown') {
         await this.#reconcile(this.#state);

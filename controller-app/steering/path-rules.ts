@@ -17,13 +17,13 @@ import {
 } from './view.js';
 import { FORGET_IN_PORT, output, PRIORITY, push, set, UNTAGGED } from './words.js';
 
+/** What does not depend on where the terminal's traffic is led: so the switch from one instance to another states none of it again. */
 export function pathRules(here: Here, view: TerminalView, path: Path): Rule[] {
   return [
     ...networkTagRules(here, path),
     ...terminalTagRules(here, view, path),
     ...endRules(here, view, path),
     ...enterRules(here, view, path),
-    ...handOnRules(here, view, path),
     ...deliverRules(here, view, path),
     ...egressRules(here, path),
   ];
@@ -135,18 +135,21 @@ function enterRules(here: Here, { terminal }: TerminalView, path: Path): Rule[] 
   return [{ table: 'enter', priority: PRIORITY.ownFrame, match, instructions: [] }, ...rules];
 }
 
-/** What a draining instance does not know goes to where the terminal's traffic is led now. */
-function handOnRules(here: Here, view: TerminalView, { number }: Path): Rule[] {
+/** What a draining instance of this switch does not know goes to where the terminal's traffic is led now; no other instance hands anything on. */
+export function handOnRules(here: Here, view: TerminalView, { number, ends }: Path): Rule[] {
+  if (ends.kind !== 'pipeline' || ends.dpid !== here.dpid) return [];
   const led = ledNumber(view);
-  const rule = (priority: number, instructions: Instruction[]): Rule => ({
-    table: 'deliver',
-    priority,
-    match: { reg1: number, reg4: 1 },
-    instructions,
-  });
-  if (led === undefined || led === number) return [rule(PRIORITY.handedOnToNobody, [])];
-  const onwards = [set({ reg1: led }), set({ reg4: 0 }), FORGET_IN_PORT];
-  return [rule(PRIORITY.handedOn, [apply(...onwards, { type: 'resubmit', table: here.tables.enter })])];
+  const onwards =
+    led === undefined || led === number
+      ? []
+      : [
+          apply(...[set({ reg1: led }), set({ reg4: 0 }), FORGET_IN_PORT], {
+            type: 'resubmit',
+            table: here.tables.enter,
+          }),
+        ];
+  const match = { reg1: number, reg4: 1 };
+  return [{ table: 'deliver', priority: PRIORITY.handedOn, match, instructions: onwards }];
 }
 
 /** Out of the instance, to the terminal. */

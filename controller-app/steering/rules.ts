@@ -14,11 +14,17 @@ import { apply, goto, SIDE } from '../pipeline/index.js';
 import { attachmentRules } from './attachment-rules.js';
 import { floodRule, localFloodRules } from './flood-rules.js';
 import { Here } from './here.js';
-import { pathRules } from './path-rules.js';
-import type { SteeringView, TerminalView } from './view.js';
+import { handOnRules, pathRules } from './path-rules.js';
+import type { Path, SteeringView, TerminalView } from './view.js';
 import { FORGET_IN_PORT, output, PRIORITY, type SteeringTables, UNTAGGED } from './words.js';
 
-/** Rules by group: one for the switch itself, and one for each of `terminals` (which do not depend on one another). */
+/** The group of the rules for one instance. */
+export const pathGroup = (terminal: string, { number }: Path): string => `path ${terminal} ${number}`;
+
+/**
+ * Rules by group: two for the switch itself, and of each of `terminals` one for where it is and where it is led, and one for each instance. What changes
+ * together is in one group, and few rules are in those that change often.
+ */
 export function steeringRules(
   view: SteeringView,
   dpid: Dpid,
@@ -26,22 +32,23 @@ export function steeringRules(
   terminals: readonly TerminalView[] = view.terminals,
 ): Map<string, Rule[]> {
   const here = new Here(view, dpid, tables);
-  return new Map([
-    ['switch', switchRules(here)],
-    ...terminals.map((terminal): [string, Rule[]] => [
-      `terminal ${terminal.terminal.name}`,
-      [
-        ...attachmentRules(here, terminal),
-        ...terminal.paths.flatMap((path) => pathRules(here, terminal, path)),
-      ],
-    ]),
+  const hostPorts = here.hostPorts();
+  const groups = new Map([
+    ['switch', switchRules(here, hostPorts)],
+    ['flood', localFloodRules(here, hostPorts)],
   ]);
+  for (const one of terminals) {
+    const { name } = one.terminal;
+    const handOn = one.paths.flatMap((path) => handOnRules(here, one, path));
+    groups.set(`terminal ${name}`, [...attachmentRules(here, one), ...handOn]);
+    for (const path of one.paths) groups.set(pathGroup(name, path), pathRules(here, one, path));
+  }
+  return groups;
 }
 
 /** What does not depend on one terminal: hosts, trunks, flooding. */
-function switchRules(here: Here): Rule[] {
+function switchRules(here: Here, hostPorts: readonly number[]): Rule[] {
   const { ingress, lead, network } = here.tables;
-  const hostPorts = here.hostPorts();
   return [
     {
       table: 'classify',
@@ -70,7 +77,6 @@ function switchRules(here: Here): Rule[] {
         instructions: [apply(output(port))],
       },
     ]),
-    ...localFloodRules(here, hostPorts),
     floodRule(here, PRIORITY.flood, {}, []),
   ];
 }

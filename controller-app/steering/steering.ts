@@ -9,7 +9,7 @@ import type { Log } from '../../shared/runtime/log.js';
 import type { InstanceNumbers } from '../core/instance-numbers.js';
 import type { Rule } from '../core/plugin.js';
 import { type FrameTaker, Holding } from './holding.js';
-import { steeringRules } from './rules.js';
+import { pathGroup, steeringRules } from './rules.js';
 import { StatedGroups } from './stated.js';
 import type { Topology } from './topology.js';
 import {
@@ -84,8 +84,8 @@ export class Steering {
   async setPorts(dpid: Dpid, ports: ReadonlyMap<string, number>): Promise<void> {
     this.#ports.set(dpid, ports);
     for (const wake of [...this.#portWaiters]) wake();
-    this.#stated.get(dpid)?.forget();
-    await this.#state(dpid, [...this.#views.values()]);
+    const groups = this.#groups(dpid, [...this.#views.values()]);
+    await this.#stated.get(dpid)?.replace(groups, (all) => this.#options.host.setGroups(dpid, all));
   }
 
   /**
@@ -206,10 +206,17 @@ export class Steering {
     update: (view: TerminalView) => TerminalView,
     settle: Settle = CONFIRMED,
   ): Promise<void> {
-    const updated = update(this.#view(terminal));
+    const before = this.#view(terminal);
+    const updated = update(before);
     this.#views.set(terminal, updated);
-    const { switches } = this.#options.topology;
-    await Promise.all(switches.map((dpid) => settle(dpid, this.#state(dpid, [updated]))));
+    const gone = before.paths.filter(({ number }) => !updated.paths.some((path) => path.number === number));
+    const { topology, host } = this.#options;
+    const state = async (dpid: Dpid): Promise<void> => {
+      const groups = this.#groups(dpid, [updated]);
+      for (const path of gone) groups.set(pathGroup(terminal, path), []);
+      await this.#stated.get(dpid)?.change(groups, (differing) => host.setGroups(dpid, differing));
+    };
+    await Promise.all(topology.switches.map((dpid) => settle(dpid, state(dpid))));
   }
 
   #view(terminal: string): TerminalView {
@@ -218,11 +225,10 @@ export class Steering {
     return view;
   }
 
-  async #state(dpid: Dpid, changed: readonly TerminalView[]): Promise<void> {
-    const { topology, tables, host } = this.#options;
+  #groups(dpid: Dpid, changed: readonly TerminalView[]): Map<string, Rule[]> {
+    const { topology, tables } = this.#options;
     const view: SteeringView = { topology, terminals: [...this.#views.values()], ports: this.#ports };
-    const groups = steeringRules(view, dpid, tables, changed);
-    await this.#stated.get(dpid)?.change(groups, (differing) => host.setGroups(dpid, differing));
+    return steeringRules(view, dpid, tables, changed);
   }
 
   /**

@@ -33,7 +33,6 @@ export const PRIORITY = {
   ownFrame: 20,
   trunkOfInstance: 12,
   handedOn: 30,
-  handedOnToNobody: 29,
 } as const;
 
 /** Register 2 while a flooded frame visits the ports and instances of this switch. */

@@ -1,7 +1,7 @@
 /**
  * Many changes as one: ONF extension 230, atomic and in order.
  *
- *   open · add, add, … · close    the switch has read every change, and has said what it can't read
+ *   open · add, add, … · close    the switch has read every change, and has said what it can't read: for few changes one write and one round trip
  *   commit                        all of it or nothing: what it can't do it says here
  *
  * Open vSwitch drops a change that it can't read and would commit the others: so nothing is committed before the reply to close has come
@@ -20,6 +20,8 @@ import type { Connection } from './connection.js';
 import { BundleError, type BundleFailure, MAX_NAMED_FAILURES, OpenFlowError, SwitchError } from './errors.js';
 import { only } from './replies.js';
 
+/** So few changes are sent without waiting for the switch to open the bundle. */
+const FEW = 256;
 const FLAGS = OFPBF.ATOMIC | OFPBF.ORDERED;
 
 /** Fails with BundleError, and then nothing has been changed; or with SwitchError, and then nobody knows. */
@@ -59,9 +61,12 @@ export async function sendBundle(
   }
   let committing = false;
   try {
-    await control('open_request');
-    await connection.sendAll(adds());
-    await control('close_request');
+    if (mods.length <= FEW) await sendTogether(connection, control, adds());
+    else {
+      await control('open_request');
+      await connection.sendAll(adds());
+      await control('close_request');
+    }
     if (failures.length > 0) throw failures[0]?.error;
     committing = true;
     await control('commit_request');
@@ -76,4 +81,24 @@ export async function sendBundle(
   } finally {
     watch.end();
   }
+}
+
+/** Settles when the switch has opened the bundle, read all changes and closed it. */
+async function sendTogether(
+  connection: Connection,
+  control: (kind: MessageOf<'bundle_control'>['control']) => Promise<unknown>,
+  adds: Iterable<{ readonly message: MessageBody; readonly xid: number }>,
+): Promise<void> {
+  const replies: Promise<unknown>[] = [];
+  try {
+    connection.together(() => {
+      replies.push(control('open_request'));
+      for (const { message, xid } of adds) connection.send(message, xid);
+      replies.push(control('close_request'));
+    });
+  } finally {
+    // The first that fails is what is told; the others have failed with it.
+    for (const reply of replies) reply.catch(() => {});
+  }
+  for (const reply of replies) await reply;
 }

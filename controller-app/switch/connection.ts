@@ -112,6 +112,16 @@ export class Connection {
     }
   }
 
+  /** What `task` sends goes out in one write: each costs more than the bytes in it. */
+  together(task: () => void): void {
+    this.socket.cork();
+    try {
+      task();
+    } finally {
+      this.socket.uncork();
+    }
+  }
+
   private drain(): Promise<void> {
     if (this.isClosed || !this.socket.writableNeedDrain) return Promise.resolve();
     return new Promise((resolve) => this.drained.add(resolve));

@@ -57,6 +57,9 @@ async function inService(stated: Readonly<Record<string, readonly Flow[]>> = {})
   return { rules, store, connection, bundles: () => store.bundles.slice(length) };
 }
 
+/** What was stated is on its way: what is stated now goes after it. */
+const begun = (): Promise<void> => Promise.resolve();
+
 t.test('a change of a group sends only the difference, removals first, and asks nothing', async (t) => {
   const { rules, store, bundles } = await inService();
   await rules.change('p', groups({ a: [flow(1), flow(2)] }));
@@ -108,9 +111,11 @@ t.test('changes that come while a bundle is under way go together after it', asy
     open = resolve;
   });
   const order: number[] = [];
-  const changes = [1, 2, 3, 4].map((port) =>
-    rules.change('p', groups({ [`g${port % 3}`]: [flow(port)] })).then(() => order.push(port)),
-  );
+  const change = (port: number): Promise<unknown> =>
+    rules.change('p', groups({ [`g${port % 3}`]: [flow(port)] })).then(() => order.push(port));
+  const first = change(1);
+  await begun();
+  const changes = [first, ...[2, 3, 4].map(change)];
   t.equal(rules.waiting('p'), 4);
   await settled();
   open();
@@ -126,6 +131,17 @@ t.test('changes that come while a bundle is under way go together after it', asy
   ]);
   t.same(order, [1, 2, 3, 4]);
   t.equal(rules.waiting('p'), 0);
+});
+
+t.test('what is stated in one go is one bundle', async (t) => {
+  const { rules, bundles } = await inService();
+  await Promise.all([1, 2].map((port) => rules.change('p', groups({ [`g${port}`]: [flow(port)] }))));
+  t.same(bundles().map(sent), [
+    [
+      ['add', 1],
+      ['add', 2],
+    ],
+  ]);
 });
 
 t.test('one bad change among several fails alone', async (t) => {
@@ -272,6 +288,7 @@ t.test('what waits for a bundle when the switch goes is in the first one when it
     open = resolve;
   });
   const under = rules.change('p', groups({ a: [flow(2)] }));
+  await begun();
   const waits = rules.change('p', groups({ b: [flow(3)] }));
   await settled();
   connection.close();
@@ -307,6 +324,7 @@ t.test('when nobody knows what became of a bundle, the switch is asked', async (
     const { rules, store, connection } = await inService({ a: [flow(1)] });
     store.fates.push(fate);
     const change = rules.change('p', groups({ a: [flow(2)] }));
+    await begun();
     const next = rules.change('p', groups({ b: [flow(3)] }));
     await t.rejects(change, { code: 'timeout' });
     await next;
@@ -351,6 +369,7 @@ t.test('a switch that goes in the middle of it all fails what waits for it, and 
     open = resolve;
   });
   const under = rules.change('p', groups({ a: [flow(2)] }));
+  await begun();
   const waits = rules.change('p', groups({ b: [flow(3)] }));
   await settled();
   connection.close();

@@ -3,11 +3,14 @@
  * exactly once and in the right direction.
  */
 import t from 'tap';
+import { InstanceNumbers } from '../../controller-app/core/instance-numbers.js';
 import type { Rule } from '../../controller-app/core/plugin.js';
 import { FLOOD } from '../../controller-app/forwarding/flood.js';
 import { unpackLearning } from '../../controller-app/pipeline/index.js';
+import { HeldFrames } from '../../controller-app/steering/held-frames.js';
 import { unpackNotice } from '../../controller-app/steering/notices.js';
 import { steeringRules } from '../../controller-app/steering/rules.js';
+import { Steering } from '../../controller-app/steering/steering.js';
 import { Topology } from '../../controller-app/steering/topology.js';
 import {
   type Path,
@@ -15,7 +18,10 @@ import {
   type TerminalView,
   unseen,
 } from '../../controller-app/steering/view.js';
-import { type Dpid, dpid } from '../../shared/domain/domain.js';
+import { type Dpid, dpid, type InstanceId } from '../../shared/domain/domain.js';
+import { epoch } from '../../shared/firewall/state.js';
+import { ManualClock } from '../../shared/runtime/clock.js';
+import { silentLog } from '../../shared/runtime/log.js';
 import { Fabric, type Place } from '../fixtures/fabric.js';
 
 const s1 = dpid(1);
@@ -500,4 +506,182 @@ t.test('a topology with a loop is led along a tree', async (t) => {
   t.same([...loop.trunkPorts(s2)], ['x', 'y'], 'and is a trunk all the same: no host is believed there');
   t.equal(loop.towards(s2, s3), 'x');
   t.equal(loop.towards(s1, s1), undefined);
+});
+
+/** Steering over switches that confirm, are away, or fail; what each was told to have, by group. */
+function live() {
+  const has = new Map<Dpid, Map<string, readonly Rule[]>>([s1, s2, s3].map((at) => [at, new Map()]));
+  const away = new Set<Dpid>();
+  const failing = new Set<Dpid>();
+  const stated: { readonly at: Dpid; readonly groups: readonly string[]; readonly rules: number }[] = [];
+  const frames: { readonly at: Dpid; readonly number: number | undefined; readonly data: string }[] = [];
+  const clock = new ManualClock();
+  const ids = new InstanceNumbers();
+  const steering = new Steering({
+    topology: open,
+    terminals: [terminal],
+    host: {
+      setGroups: async (at, groups) => {
+        stated.push({
+          ...{ at, groups: [...groups.keys()] },
+          rules: [...groups.values()].reduce((sum, rules) => sum + rules.length, 0),
+        });
+        if (failing.delete(at)) {
+          away.add(at);
+          throw new Error('the switch is not connected any more');
+        }
+        for (const [group, rules] of groups) has.get(at)?.set(group, rules);
+      },
+      switch: (at) =>
+        away.has(at)
+          ? undefined
+          : {
+              packetOut: ({ actions, data }) => {
+                const [, reg1] = actions;
+                const number = reg1?.type === 'set_field' ? reg1.field.reg1 : undefined;
+                frames.push({ at, number: Number(number), data: Buffer.from(data).toString() });
+                return true;
+              },
+            },
+    },
+    ...{ tables: numbers, numbers: ids, clock, log: silentLog },
+  });
+  const id = (number: number): InstanceId => ({ terminal: 'alice', epoch: epoch(number) });
+  /** Which instance a switch leads frames for the terminal to. */
+  const leads = (at: Dpid): number | undefined => {
+    const [rule] = [...(has.get(at)?.values() ?? [])]
+      .flat()
+      .filter((one) => one.table === 'lead' && one.match.eth_dst);
+    const actions = rule?.instructions.flatMap((one) => (one.type === 'apply_actions' ? one.actions : []));
+    const number = actions?.flatMap((one) => (one.type === 'set_field' ? [one.field.reg1] : [])).find(Number);
+    return number === undefined ? undefined : Number(number);
+  };
+  const start = async (): Promise<void> => {
+    for (const at of [s1, s2, s3]) await steering.setPorts(at, ports.get(at) ?? new Map());
+    await steering.setAttachments('alice', [attachedTo(s1)]);
+    await steering.addPath(id(1), { kind: 'pipeline', dpid: s1, instance: ids.of(id(1), 'steering') });
+    await steering.addPath(id(2), { kind: 'pipeline', dpid: s2, instance: ids.of(id(2), 'steering') });
+    await steering.setActive(id(1));
+  };
+  return { steering, away, failing, stated, frames, clock, id, leads, start, has };
+}
+
+t.test('the switch to another instance states only what it changes, and only once', async (t) => {
+  const { steering, stated, id, leads, start } = live();
+  await start();
+  stated.length = 0;
+  await steering.setActive(id(2));
+  t.same(
+    stated.map(({ at, groups }) => [at, groups.toSorted()]),
+    [
+      [s1, ['flood', 'terminal alice']],
+      [s2, ['flood', 'terminal alice']],
+      [s3, ['terminal alice']],
+    ],
+    'the rules of paths, ports and trunks stay',
+  );
+  t.same([s1, s2, s3].map(leads), [2, 2, 2]);
+  stated.length = 0;
+  await steering.setActive(id(2));
+  t.same(stated, [], 'again: nothing');
+  await steering.setPorts(s2, ports.get(s2) ?? new Map());
+  t.ok(stated[0]?.groups.includes('path alice 2'), 'a switch that comes is told everything');
+});
+
+t.test(
+  'taking over names the switches that have not confirmed; when they are back they lead to the new instance',
+  async (t) => {
+    const { steering, away, failing, id, leads, start } = live();
+    await start();
+    away.add(s1);
+    await t.rejects(steering.setActive(id(2)), { code: 'not-connected' });
+    t.equal(leads(s2), 1, 'nothing has changed');
+    failing.add(s3);
+    t.same((await steering.takeOver(id(2))).unconfirmed.toSorted(), [s1, s3], 'away, or gone meanwhile');
+    t.same([leads(s2), leads(s3)], [2, 1]);
+    away.delete(s3);
+    await steering.setPorts(s3, ports.get(s3) ?? new Map());
+    t.equal(leads(s3), 2, 'with the first that it is told');
+    away.delete(s1);
+    t.same((await steering.takeOver(id(2))).unconfirmed, []);
+    await steering.setActive(id(2));
+    failing.add(s2);
+    away.delete(s2);
+    const refused = live();
+    await refused.start();
+    await t.rejects(refused.steering.takeOver(refused.id(7)), { code: 'no-path' });
+  },
+);
+
+t.test('a change that failed is stated again with the next', async (t) => {
+  const { steering, away, failing, id, leads, start } = live();
+  await start();
+  failing.add(s3);
+  await t.rejects(steering.setActive(id(2)));
+  away.delete(s3);
+  t.equal(leads(s3), 1);
+  await steering.setActive(id(2));
+  t.equal(leads(s3), 2, 'though the view had it so already');
+});
+
+t.test('what was stated of an instance goes with its path, and leaves nothing behind', async (t) => {
+  const { steering, has, id, start } = live();
+  await start();
+  await steering.removePath(id(2));
+  for (const at of [s1, s2, s3]) {
+    t.same(has.get(at)?.get('path alice 2'), [], 'its group is empty');
+    t.notOk(
+      [...(has.get(at)?.values() ?? [])].flat().some(({ match }) => match.reg1 === 2),
+      'and nothing else speaks of it',
+    );
+  }
+});
+
+t.test(
+  'what is held goes through the next instance in order, before and after the switches lead there',
+  async (t) => {
+    const { steering, frames, id, start } = live();
+    await start();
+    const frame = (text: string, from = s3): void => steering.heldFrame(from, 0, 2, Buffer.from(text));
+    await steering.hold('alice');
+    for (const text of ['a', 'b', 'c']) frame(text);
+    t.same([frames, steering.holds('alice')], [[], 3]);
+    const switched = steering.setActive(id(2));
+    // On its way to the controller when the switches were told.
+    frame('d');
+    await switched;
+    frame('e');
+    t.same(
+      frames.map(({ at, number, data }) => [at, number, data]),
+      ['a', 'b', 'c', 'd', 'e'].map((text) => [s3, 2, text]),
+    );
+    await steering.hold('alice');
+    frame('of nobody’s', s1);
+    steering.heldFrame(s1, 7, 2, Buffer.from('of no terminal'));
+    t.equal(steering.holds('alice'), 1);
+    steering.close();
+  },
+);
+
+t.test('held frames are bounded in number, bytes and time; those that came first stay', async (t) => {
+  const held = new HeldFrames({ frames: 3, bytes: 10, ms: 100 });
+  const push = (text: string, at: number): void =>
+    held.push({ dpid: s1, side: 1, data: Buffer.from(text) }, at);
+  const release = (at: number, most = 99): string[] => {
+    const out: string[] = [];
+    held.release(({ data }) => out.length < most && out.push(Buffer.from(data).toString()) > 0, at);
+    return out;
+  };
+  for (const text of ['1', '2', '3', '4']) push(text, 0);
+  t.same([held.size, held.dropped], [3, 1], 'number');
+  t.same(release(0, 2), ['1', '2']);
+  t.same(release(0), ['3'], 'what was not taken is next');
+  push('123456', 0);
+  push('12345', 0);
+  push('1234', 0);
+  t.same(release(0), ['123456', '1234'], 'bytes');
+  push('old', 0);
+  push('new', 60);
+  t.same(release(101), ['new'], 'time');
+  t.same([held.size, held.dropped], [0, 3]);
 });

@@ -3,6 +3,8 @@
  */
 import t from 'tap';
 import { EventBus } from '../../controller-app/event-bus.js';
+import { LINK_CHANGES, LinkChanges } from '../../controller-app/firewall/link-changes.js';
+import { isOwnFrame } from '../../controller-app/firewall/own-frame.js';
 import { Coordinator } from '../../controller-app/handover/coordinator.js';
 import { Placement } from '../../controller-app/placement.js';
 import { loadPlugins } from '../../controller-app/plugins.js';
@@ -14,6 +16,7 @@ import { ManualClock, realClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
 import { alice, bob, examplePolicy } from '../fixtures/reference-environment.js';
+import { ethernet, tagged, udp } from '../harness/hosts/frames.js';
 import { waitFor } from '../lab/wait.js';
 
 const [s1, s2] = [dpid(1), dpid(2)];
@@ -41,6 +44,78 @@ t.test('while its port is up, nobody else can claim its MAC', async (t) => {
   );
   t.same(registry.portGone(s1, 5), [], 'once');
   t.match(registry.seen(alice.mac, at(s2, 3)), { kind: 'attached' });
+});
+
+t.test(
+  'a terminal that may be at two places is where it sent by last, and on a third port it is contested',
+  async (t) => {
+    const registry = new Registry([alice, bob], { limit: (name) => (name === 'alice' ? 2 : 1) });
+    const [one, two, three] = [at(s1, 5), at(s2, 5), at(s2, 6)];
+    const own = () => true;
+    t.match(registry.seen(alice.mac, one), { kind: 'attached', joins: false });
+    t.match(registry.seen(alice.mac, two), { kind: 'contested' }, 'its MAC alone is not enough');
+    t.match(registry.seen(alice.mac, two, own), { kind: 'attached', joins: true, attachment: two });
+    t.same(registry.attachments('alice'), [two, one]);
+    t.match(registry.seen(alice.mac, three, own), { kind: 'contested', attachment: two });
+    t.match(registry.seen(alice.mac, one, own), { kind: 'known' });
+    t.equal(registry.sendsBy('alice', s2, 5), undefined, 'it is the primary one already');
+    t.equal(registry.sendsBy('alice', s2, 6), undefined, 'it is not there');
+    t.equal(registry.sendsBy('alice', s1, 5), one);
+    t.same(registry.attachments('alice'), [one, two]);
+    t.match(registry.portGone(s2, 5), [{ primary: false, left: [one] }]);
+    registry.seen(alice.mac, two, own);
+    t.match(registry.portGone(s2, 5), [{ primary: true, left: [one] }], 'the other is primary at once');
+    t.match(registry.portGone(s1, 5), [{ primary: true, left: [] }]);
+    registry.seen(bob.mac, one);
+    t.match(registry.seen(bob.mac, two, own), { kind: 'contested' }, 'control: one that may be at one place');
+  },
+);
+
+t.test('how often a terminal may change its link is bounded, and comes back with time', async (t) => {
+  const clock = new ManualClock();
+  const allowed: string[] = [];
+  const changes = new LinkChanges(clock, (name) => allowed.push(name));
+  const takes = (): number => Array.from({ length: 100 }, () => changes.take('alice')).filter(Boolean).length;
+  t.equal(takes(), LINK_CHANGES.burst);
+  t.notOk(changes.allowed('alice'));
+  t.ok(changes.take('bob'), 'another’s are its own');
+  clock.advance(LINK_CHANGES.everyMs);
+  t.same(allowed, ['alice'], 'it is told when there is one again');
+  t.equal(takes(), 1);
+  clock.advance(LINK_CHANGES.everyMs * 1_000);
+  t.equal(takes(), LINK_CHANGES.burst, 'no more than at first');
+  changes.close();
+  changes.close();
+});
+
+t.test('a second place is believed by frames from the terminal’s own MAC and address only', async (t) => {
+  const [mac, stranger] = [alice.mac, bob.mac];
+  const from = (address: string, to: string) => ({ source: address, destination: to });
+  const datagram = { sourcePort: 1, destinationPort: 2, payload: Buffer.alloc(4) };
+  const link = { from: mac, to: stranger };
+  const frames: readonly (readonly [string, Buffer, boolean])[] = [
+    ['IPv4', udp(link, from('10.0.0.1', '10.0.0.2'), datagram), true],
+    ['IPv6', udp(link, from('fd00::1', 'fd00::2'), datagram), true],
+    ['another’s IPv4', udp(link, from('10.0.0.9', '10.0.0.2'), datagram), false],
+    ['another’s IPv6', udp(link, from('fd00::9', 'fd00::2'), datagram), false],
+    ['another’s MAC', udp({ from: stranger, to: mac }, from('10.0.0.1', '10.0.0.2'), datagram), false],
+    ['tagged', tagged(udp(link, from('10.0.0.1', '10.0.0.2'), datagram), 5), false],
+  ];
+  for (const [name, frame, own] of frames) {
+    t.equal(isOwnFrame(alice, frame), own, name);
+    for (let length = 0; length < frame.length; length++) isOwnFrame(alice, frame.subarray(0, length));
+  }
+  const asks = (senderMac: string, senderIp: string): Buffer => {
+    const body = Buffer.from('0001080006040001', 'hex');
+    const hex = (text: string): Buffer => Buffer.from(text.replaceAll(':', ''), 'hex');
+    const ip = (text: string): Buffer => Buffer.from(text.split('.').map(Number));
+    const packet = [body, hex(senderMac), ip(senderIp), Buffer.alloc(6), ip('10.0.0.2')];
+    return ethernet({ from: mac, to: 'ff:ff:ff:ff:ff:ff' }, 0x0806, Buffer.concat(packet));
+  };
+  t.ok(isOwnFrame(alice, asks(mac, '10.0.0.1')), 'ARP');
+  t.notOk(isOwnFrame(alice, asks(mac, '10.0.0.9')), 'ARP for another');
+  t.notOk(isOwnFrame(alice, asks(stranger, '10.0.0.1')), 'ARP with another MAC inside');
+  t.notOk(isOwnFrame(alice, asks(mac, '0.0.0.0')), 'a probe shows no address of its own');
 });
 
 /** Two domains, `a` at s1 and `b` at s2, of which `b` fails while it has faults. */
