@@ -53,6 +53,8 @@ export async function startController(config: ControllerConfig, log: Log): Promi
 
 async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Promise<void> {
   const clock = realClock;
+  // First of all: with wrong files nothing begins.
+  const identity = config.tls && (await loadIdentity(config.tls, { kind: 'controller' }));
   // Closed last: what happens while the rest closes is kept, too.
   const store = lifetime.own(
     'store',
@@ -114,7 +116,6 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
   const core = lifetime.own('core', new Core(plugins, log));
   await core.start();
 
-  const identity = config.tls && (await loadIdentity(config.tls, { kind: 'controller' }));
   const channel = new ChannelServer({
     log,
     identity,

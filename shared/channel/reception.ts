@@ -183,7 +183,11 @@ export class Reception {
       connection.destroy();
       return;
     }
-    stream.resume();
+    let heard = 0;
+    stream.on('data', ({ length }: Uint8Array) => {
+      heard += length;
+      if (heard > MAX_REQUEST_BYTES) connection.destroy();
+    });
     stream.end(
       `HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: ${Buffer.byteLength(problem)}\r\n\r\n${problem}`,
     );

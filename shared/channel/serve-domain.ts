@@ -1,7 +1,6 @@
 /**
  * The agent's side of the channel: dials the controller, says who it is, answers for its domain, and dials again whenever the link ends.
  */
-import type { IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { WebSocket } from 'ws';
 import type { Domain } from '../domain/domain.js';
@@ -10,7 +9,7 @@ import type { Log } from '../runtime/log.js';
 import { isLoopback } from '../runtime/loopback.js';
 import { messageOf } from '../runtime/message-of.js';
 import { QuietLog } from '../runtime/quiet-log.js';
-import { handshakeProblem, type Identity } from '../tls/index.js';
+import type { Identity } from '../tls/index.js';
 import { AgentRequests } from './agent-requests.js';
 import { agentCodec } from './codec.js';
 import { ChannelError } from './errors.js';
@@ -19,11 +18,8 @@ import { backoffMs, DEFAULT_LIMITS, type Limits, MAX_ERROR_TEXT, PROTOCOL_VERSIO
 import { Link } from './link.js';
 import { loopbackAddressOf, parseChannelUrl, tlsNeeded } from './loopback.js';
 import type { AgentMessage, ControllerMessage } from './messages.js';
-import { webSocketOptions } from './websocket.js';
+import { openWebSocket } from './open-websocket.js';
 
-const HTTPS_PORT = 443;
-/** Of why the controller refuses to open a WebSocket, in bytes. */
-const MAX_REFUSAL_BYTES = 1024;
 /** The link may come and go this often within a minute before the log leaves some of it out. */
 const MOST_COMINGS = 5;
 
@@ -128,47 +124,20 @@ class AgentClient implements ServedDomain {
     identity: Identity | undefined,
     capabilities: Extract<AgentMessage, { type: 'hello' }>['capabilities'],
   ): void {
-    const socket = new WebSocket(url, {
-      ...webSocketOptions(this.#limits),
-      ...(identity && {
-        createConnection: () => identity.connect(this.#host, Number(url.port) || HTTPS_PORT),
-      }),
-      handshakeTimeout: this.#limits.helloMs,
+    const socket = openWebSocket({
+      url,
+      host: this.#host,
+      identity,
+      limits: this.#limits,
+      clock: this.#clock,
+      opened: (stream) => {
+        // Who closes this waits for the socket.
+        if (this.#closed) socket.terminate();
+        else this.#greet(socket, stream, capabilities);
+      },
+      failed: (reason) => this.#again(reason),
     });
     this.#socket = socket;
-    let stream: Socket | undefined;
-    let problem = 'the controller hung up';
-    let refusal: string | undefined;
-    socket.on('error', (error) => {
-      const tlsProblem = identity && handshakeProblem(error);
-      problem = tlsProblem ?? (error.message || messageOf(error));
-    });
-    // With TLS only: then it is the controller who says it, and not somebody on the way.
-    if (identity)
-      socket.on('unexpected-response', (_request, response) => {
-        textOf(response).then((text) => {
-          refusal = `the controller refused this agent: ${text || response.statusCode}`;
-          socket.terminate();
-        });
-      });
-    socket.once('upgrade', (response) => {
-      stream = response.socket;
-    });
-    const unopened = (): void =>
-      this.#again(
-        refusal === undefined
-          ? new ChannelError('closed', `${this.#options.url} cannot be reached: ${problem}`)
-          : new ChannelError('refused', refusal),
-      );
-    socket.once('close', unopened);
-    socket.once('open', () => {
-      if (!stream || this.#closed) {
-        socket.terminate();
-        return;
-      }
-      socket.off('close', unopened);
-      this.#greet(socket, stream, capabilities);
-    });
   }
 
   #greet(
@@ -263,18 +232,4 @@ class AgentClient implements ServedDomain {
     }
     this.#options.onConnection?.(false, reason);
   }
-}
-
-/** The beginning of an answer that is no WebSocket. */
-async function textOf(response: IncomingMessage): Promise<string> {
-  let text = '';
-  try {
-    for await (const chunk of response.setEncoding('utf8')) {
-      text += chunk;
-      if (text.length >= MAX_REFUSAL_BYTES) break;
-    }
-  } catch {
-    // What came of it will do.
-  }
-  return text.slice(0, MAX_REFUSAL_BYTES);
 }

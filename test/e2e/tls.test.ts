@@ -27,6 +27,7 @@ import {
 t.setTimeout(200_000);
 
 const AGENT = fileURLToPath(new URL('../../edge-agent/main.js', import.meta.url));
+const CONTROLLER = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
 /** A peer that refuses says so in milliseconds; one that takes the certificate says hello. */
 const DECIDED_MS = 10_000;
 
@@ -151,6 +152,19 @@ await t.test('the programs', async (t) => {
     t.match(error, {
       exitCode: 1,
       stderr: /is for edge-2, not for edge-1: issue one with "paguro pki issue agent edge-1"/,
+    });
+  });
+  await t.test('neither does a controller with an agent’s', async (t) => {
+    const config = join(folder, 'wrong-controller.yaml');
+    const yaml = await readFile(join(folder, 'controller.yaml'), 'utf8');
+    const tls = tlsYaml(await labCertificate('agent', 'edge-2'));
+    await writeFile(config, yaml.replace(/^tls: .*\n/m, tls));
+    const error = await run(process.execPath, [CONTROLLER, 'controller', '--config', config]).catch(
+      (error: unknown) => error,
+    );
+    t.match(error, {
+      exitCode: 1,
+      stderr: /is an agent's \(edge-2\) certificate, and a controller's is needed/,
     });
   });
   await t.test('nothing in any log is of a key', async (t) => {

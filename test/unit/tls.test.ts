@@ -4,7 +4,7 @@
  */
 import { once } from 'node:events';
 import { readFile, writeFile } from 'node:fs/promises';
-import type { Server } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { createServer as createTlsServer, connect as tlsConnect } from 'node:tls';
 import t, { type Test } from 'tap';
@@ -20,7 +20,7 @@ import { silentLog } from '../../shared/runtime/log.js';
 import { loadIdentity } from '../../shared/tls/index.js';
 import { besieged, hello, id, listening, snapshot } from '../fixtures/besieged.js';
 import { Certificates, type Pem, pemOf } from '../fixtures/certificates.js';
-import { type RawPeer, Relay, rawTlsAgent } from '../fixtures/channel-peers.js';
+import { type RawPeer, Relay, rawTlsAgent, UPGRADE } from '../fixtures/channel-peers.js';
 import { FakeSwitch, listening as switchListener } from '../fixtures/fake-switch.js';
 import { frame, RawStream } from '../fixtures/raw-stream.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
@@ -69,6 +69,9 @@ const files = {
 function controllerLike(name: string, change: { readonly names?: string; readonly days?: number }) {
   return { name, names: 'URI:paguro:controller,IP:127.0.0.1', usage: 'serverAuth', ...change };
 }
+
+/** What is not cut off ends by itself here. */
+const FLOOD_BYTES = 64 * 2 ** 20;
 
 /** What a client shows. Without a key nothing. */
 interface Shown extends Partial<Pem> {
@@ -156,6 +159,23 @@ t.test(
     t.ok(await goesOn());
   },
 );
+
+t.test('who is refused, and sends on and on, is cut off', async (t) => {
+  const { port, server, goesOn } = await besieged(t, { helloMs: 60_000 }, identities);
+  const socket = dial(port, files.foreignAgent);
+  await once(socket, 'secureConnect');
+  const gone = closed(socket);
+  let sent = 0;
+  while (!socket.destroyed && sent < FLOOD_BYTES) {
+    sent += 16_384;
+    if (!socket.write(Buffer.alloc(16_384)))
+      await Promise.race([once(socket, 'drain').catch(() => {}), gone]);
+  }
+  await gone;
+  t.ok(sent < FLOOD_BYTES, `after ${sent} bytes`);
+  await waitFor('nobody is left', () => server.load.strangers === 0);
+  t.ok(await goesOn());
+});
 
 t.test('TLS before 1.3, and no TLS at all, are refused', async (t) => {
   const { port, goesOn, warnings, server } = await besieged(t, {}, identities);
@@ -297,6 +317,25 @@ t.test('an agent dials nobody who is not the controller of its address', async (
   }
 });
 
+t.test('an agent waits for nobody who does not finish the handshake', async (t) => {
+  const silent = createServer();
+  silent.on('connection', (socket) => socket.on('error', () => {}));
+  const { port } = await ready(silent);
+  const reasons: { readonly code: string; readonly message: string }[] = [];
+  const agent = serveDomain({
+    url: `wss://127.0.0.1:${port}`,
+    identity: async () => identities.agent,
+    domain: new ReferenceDomain('edge-1'),
+    log: silentLog,
+    limits: { helloMs: 100, backoffFirstMs: 5, backoffMaxMs: 20 },
+    onConnection: (_, reason) => reason && reasons.push(reason),
+  });
+  await waitFor('it tries again and again', () => reasons.length > 2);
+  t.match(reasons[0], { code: 'timeout', message: /no answer within 100 ms/ });
+  await agent.close();
+  silent.close();
+});
+
 t.test('without TLS on one side the other says what to write', async (t) => {
   const domain = new ReferenceDomain('edge-1');
   const identity = async () => identities.agent;
@@ -376,9 +415,6 @@ t.test('a handshake that does not end is ended', async (t) => {
   await waitFor('nobody is left', () => server.load.strangers === 0);
   t.ok(await goesOn());
 });
-
-/** What is not cut off ends by itself here. */
-const FLOOD_BYTES = 64 * 2 ** 20;
 
 t.test('whoever floods instead of a handshake is cut off', async (t) => {
   const { port, server, goesOn } = await besieged(t, { helloMs: 60_000 }, identities);
@@ -509,11 +545,11 @@ t.test('a certified agent that does without end what it may do once is hung up o
       /number of connections out of range: 1000000/,
     ],
     'half a frame for ever': [
-      (peer) => streamOf(peer).write(frame(new Uint8Array(10), { claims: 90_000 })),
+      (peer) => peer.write(frame(new Uint8Array(10), { claims: 90_000 })),
       /nothing came from the peer for|taken for dead/,
     ],
     'a frame that is too large': [
-      (peer) => streamOf(peer).write(frame(new Uint8Array(10), { claims: 100_000_000 })),
+      (peer) => peer.write(frame(new Uint8Array(10), { claims: 100_000_000 })),
       /payload size/,
     ],
     silence: [(peer) => peer.socket.pause(), /taken for dead/],
@@ -551,15 +587,6 @@ t.test('a certified agent that does without end what it may do once is hung up o
   }
 });
 
-/** The stream under a WebSocket, for bytes that the library would not send. */
-function streamOf(peer: RawPeer): { write(bytes: Uint8Array): void } {
-  const stream: unknown = Reflect.get(peer.socket, '_socket');
-  if (typeof stream !== 'object' || stream === null || !('write' in stream)) throw new Error('no stream');
-  const { write } = stream;
-  if (typeof write !== 'function') throw new Error('no stream');
-  return { write: (bytes) => void write.call(stream, bytes) };
-}
-
 t.test('a certified agent whose records flood is bounded like any other', async (t) => {
   const { port, goesOn, server } = await besieged(t, { maxFrameBytes: 100_000 }, identities);
   let most = 0;
@@ -569,9 +596,7 @@ t.test('a certified agent whose records flood is bounded like any other', async 
   t.teardown(() => clearInterval(sampling));
   const socket = dial(port, await pemOf(await ours.issue('agent', 'edge-5')));
   await once(socket, 'secureConnect');
-  socket.write(
-    'GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n',
-  );
+  socket.write(UPGRADE);
   await once(socket, 'data');
   const cutOff = closed(socket);
   socket.write(frame(new Uint8Array(), { claims: 90_000 }));
