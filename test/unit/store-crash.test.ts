@@ -4,7 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,6 +18,7 @@ import { inOrder, StoryState } from '../fixtures/store-story.js';
 t.setTimeout(600_000);
 
 const CHILD = fileURLToPath(new URL('../fixtures/store-child.js', import.meta.url));
+const FULL_DISK = fileURLToPath(new URL('../fixtures/store-full-disk.js', import.meta.url));
 /** In all, in so many stores side by side. */
 const KILLS = 200;
 const STORES = 4;
@@ -104,4 +105,32 @@ t.test('control: one that says so before it is safe is caught', async (t) => {
     lost = lastEpoch < said.epoch || (state?.sequence ?? 0) < said.sequence;
   }
   t.ok(lost);
+});
+
+t.test('without room orders are refused and facts remembered, until there is room again', async (t) => {
+  const path = await folder(t);
+  await mkdir(path);
+  // A file system of its own, so small that it is soon full; it goes with the process that it was mounted for.
+  const child = spawn(
+    'unshare',
+    [
+      ...['--mount', '--kill-child', 'sh', '-c'],
+      'mount -t tmpfs -o size=256k none "$1" && exec "$2" "$3" "$1/store"',
+      ...['sh', path, process.execPath, FULL_DISK],
+    ],
+    { stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  let text = '';
+  child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+    text += chunk;
+  });
+  t.same(await once(child, 'close'), [0, null]);
+  t.match(JSON.parse(text), {
+    before: { lastEpoch: 1 },
+    refused: { code: 'full', message: /make room on its disk/ },
+    policyRefused: { code: 'full' },
+    meanwhile: { problem: /make room/, lastEpoch: 1 },
+    after: { lastEpoch: 3 },
+    reopened: { lastEpoch: 3, active: { domain: 'edge-1', epoch: 9 }, sameState: true, policy: null },
+  });
 });
