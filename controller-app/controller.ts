@@ -61,7 +61,11 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
     config.store === undefined ? new MemoryStore() : await openStore({ folder: config.store, log }),
   );
   const names = new Set(config.terminals.map(({ terminal }) => terminal.name));
-  for (const name of store.terminals()) if (!names.has(name)) store.forget(name);
+  for (const name of store.terminals()) {
+    if (names.has(name)) continue;
+    log.info({ terminal: name }, 'no longer in the configuration: what was kept of it is forgotten');
+    store.forget(name);
+  }
   const policies = new PolicyMemory(store, config.terminals);
   const dpids = new Map(config.switches.map(({ name, dpid }) => [name, dpid]));
   const dpidOf = (name: string): Dpid => {

@@ -77,7 +77,9 @@ async function load(folder: string): Promise<Loaded> {
         throw new StoreError('damaged', 'it has another name than it was given');
       return isWanted(header) ? (entries) => applyAll(contents, entries) : undefined;
     });
-  const snapshotBytes = snapshot === 0 ? 0 : (await read('snapshot', snapshot, () => true)).bytes;
+  const first = snapshot === 0 ? undefined : await read('snapshot', snapshot, () => true);
+  if (first?.complete === false)
+    throw inFile(fileOf(folder, 'snapshot', snapshot), new StoreError('damaged', 'it has no beginning'));
   let last: JournalEnd | undefined;
   let journalBytes = 0;
   let torn = false;
@@ -100,7 +102,7 @@ async function load(folder: string): Promise<Loaded> {
     throw inFile(folder, new StoreError('damaged', `journal ${snapshot} is missing`));
   const excess = contents.excess();
   if (excess !== undefined) throw inFile(folder, new StoreError('damaged', `it holds ${excess}`));
-  return { contents, journal: last, snapshot, snapshotBytes, journalBytes, torn };
+  return { contents, journal: last, snapshot, snapshotBytes: first?.bytes ?? 0, journalBytes, torn };
 }
 
 /** Reads one file to its end, or as far as somebody takes it. Fails with a StoreError that names it. */

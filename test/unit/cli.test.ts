@@ -3,7 +3,7 @@
  * and as the program that a user starts.
  */
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,8 @@ import t, { type Test } from 'tap';
 import { runCli } from '../../controller-app/cli/program.js';
 import { duration, table } from '../../controller-app/cli/table.js';
 import { startHttp } from '../../controller-app/http/server.js';
-import { type FirewallState, firewallStateSchema } from '../../shared/firewall/state.js';
+import { openStore } from '../../controller-app/store/journal-store.js';
+import { epoch, type FirewallState, firewallStateSchema } from '../../shared/firewall/state.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { FakeController, PHONE, phaseEvent } from '../fixtures/fake-controller.js';
 import { sourceFile } from '../lab/project.js';
@@ -343,4 +344,56 @@ t.test('a controller with a wrong configuration does not start and says why', as
     err,
     `${config}:1: switches: write at least 1 entries; found a list\n${config}:1: domains: is missing: write a list\n`,
   );
+});
+
+t.test('store: what is kept is shown, backed up while a controller runs, and put back', async (t) => {
+  const { folder, run } = await start(t);
+  const config = join(folder, 'controller.yaml');
+  await writeFile(
+    config,
+    'store: kept\nswitches: [{name: s1, dpid: 1}]\ndomains: [{name: sdn-1, kind: openflow-ct, switch: s1}]\n',
+  );
+  t.match(await run('store', 'show', '--config', config), {
+    code: 1,
+    err: /there is no store at .*\/kept: /,
+  });
+  const store = await openStore({ folder: join(folder, 'kept'), log: silentLog });
+  await store.terminal('alice').setEpoch(41);
+  await store.terminal('alice').setPlacement('stay');
+  store.terminal('alice').setActive({ domain: 'edge-1', epoch: epoch(40) });
+  await store.flushed();
+
+  const shown = await run('store', 'show', '--config', config);
+  t.equal(shown.code, 0);
+  t.match(shown.out, /kept: \d+ bytes/);
+  t.match(shown.out, /alice +edge-1 +- +41 +its file +stay +- +0/);
+  const json = JSON.parse((await run('store', 'show', '--json', '--config', config)).out);
+  t.match(json, { terminals: [{ name: 'alice', lastEpoch: 41, placement: 'stay' }], instances: [] });
+
+  const file = join(folder, 'backup');
+  t.match(await run('store', 'backup', file, '--config', config), {
+    code: 0,
+    out: /backup has all that was kept/,
+  });
+  t.match(await run('store', 'restore', file, '--config', config), {
+    code: 1,
+    err: new RegExp(`in use by process ${process.pid}: stop that first`),
+  });
+  await store.terminal('alice').setEpoch(50);
+  await store.close();
+  t.match(await run('store', 'restore', file, '--config', config), {
+    code: 0,
+    out: /kept has what was in .*backup\nwhat it had before is in .*kept-before-\d{8}T\d{6}\n/,
+  });
+  const restored = JSON.parse((await run('store', 'show', '--json', '--config', config)).out);
+  t.equal(restored.terminals[0].lastEpoch, 41);
+
+  await writeFile(file, 'something else');
+  t.match(await run('store', 'restore', file, '--config', config), {
+    code: 1,
+    err: /backup cannot be used: /,
+  });
+  t.match(await run('store', 'restore', join(folder, 'none'), '--config', config), { code: 1, err: /none/ });
+  await writeFile(config, (await readFile(config, 'utf8')).replace('store: kept', 'store: false'));
+  t.match(await run('store', 'backup', file, '--config', config), { code: 1, err: /says "store: false"/ });
 });

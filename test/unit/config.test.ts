@@ -243,3 +243,17 @@ t.test('a wrong configuration is told by line and what to write', async (t) => {
     'c.yaml:3: switches[1].dpid: write a datapath id as a number such as 1, or as 16 hexadecimal digits such as 0000000000000001; found "one"',
   );
 });
+
+t.test('what a restart must not lose is kept beside the file, elsewhere, or not at all', async (t) => {
+  const folder = t.testdir({});
+  const file = join(folder, 'controller.yaml');
+  const storeWith = async (line: string) => {
+    await writeFile(file, `${line}${SMALL}`);
+    return (await loadConfig(file)).store;
+  };
+  t.equal(await storeWith(''), join(folder, 'paguro-store'));
+  t.equal(await storeWith('store: elsewhere\n'), join(folder, 'elsewhere'));
+  t.equal(await storeWith('store: /var/lib/paguro\n'), '/var/lib/paguro');
+  t.equal(await storeWith('store: false\n'), undefined);
+  await t.rejects(storeWith('store: true\n'), /store/);
+});
