@@ -12,7 +12,7 @@ const USAGE =
   'usage: node scripts/run.mjs demo|handovers|test|test:all|faults|soak|again|fuzz|setup [ARGUMENT…]';
 /** tap stops a file after this. Unit files are pure or use loopback; end-to-end files run whole handovers. */
 const UNIT_FILE_SECONDS = 120;
-const E2E_FILE_SECONDS = 240;
+const E2E_FILE_SECONDS = 600;
 /** All cells of the fault matrix are in one file. */
 const ALL_CELLS_SECONDS = 3_600;
 /** End-to-end tests that may be skipped: name → reason. Any other that is skipped counts as failed. */

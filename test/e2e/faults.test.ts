@@ -11,7 +11,7 @@ import { markdown } from '../harness/faults/table.js';
 import { casualties, Life } from '../harness/life.js';
 
 const cells = process.env.PAGURO_CELLS === 'all' ? CELLS : REPRESENTATIVES;
-const CELL_MS = 120_000;
+const CELL_MS = 300_000;
 
 t.setTimeout(cells.length * CELL_MS);
 
@@ -25,7 +25,7 @@ for (const cell of cells) {
     results.push(result);
     t.same(result.faults, []);
     t.equal(result.outcome, cell.expected, cell.reason ?? `${result.connections} connections`);
-    t.ok(result.forbidden > 1_000, `${result.forbidden} forbidden frames were tried`);
+    t.ok(result.forbidden > 100, `${result.forbidden} forbidden frames were tried`);
   });
 }
 

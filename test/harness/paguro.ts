@@ -32,7 +32,7 @@ import type { Host } from './hosts/host.js';
 const CONTROLLER = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
 const AGENT = fileURLToPath(new URL('../../edge-agent/main.js', import.meta.url));
 const FIRST_AGENT = 'edge-1';
-const READY_MS = 20_000;
+const READY_MS = 60_000;
 const HANDOVER_MS = 60_000;
 /** Of the switches of the demo's network. */
 const DPIDS = [1, 2, 3];

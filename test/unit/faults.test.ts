@@ -188,6 +188,7 @@ t.test('a system at rest', async (t) => {
   t.match(of({ ok: false }), /ill/);
   t.match(of({ standbys: [] }), /no standby ready in edge-1/);
   t.match(of({ standbys: [standby('edge-1', 'building')] }), /no standby ready in edge-1/);
+  t.match(of({ standbys: [{ ...standby('edge-1', 'ready'), behind: 3 }] }), /edge-1 is 3 changes behind/);
   const active = { domain: 'sdn-1', epoch: 1, role: 'active' } as const;
   const second = of({ instances: [active, { domain: 'edge-1', epoch: 2, role: 'active' }] });
   t.match(second, /active 2 in edge-1/);

@@ -111,7 +111,7 @@ t.test('a test that is not there, and an unknown word, are refused with what to 
   const missing = run('test', 'test/unit/none-such.test.ts');
   t.equal(missing.status, 1);
   t.match(String(missing.stderr), /no such test: test\/unit\/none-such\.test\.ts/);
-  t.match(String(run('dance').stderr), /usage: .* demo\|test\|.*\|setup/);
+  t.match(String(run('dance').stderr), /usage: .* demo\|.*test\|.*\|setup/);
   t.match(String(run('test', 'package.json').stderr), /not a test: package\.json/);
 });
 

@@ -25,8 +25,11 @@ export class Matrix {
       (error: unknown) => messageOf(error),
     );
     if (disorder === undefined) return result;
-    await this.#startAnew();
-    return { ...result, faults: [...result.faults, `started anew: ${disorder}`] };
+    const anew = await this.#startAnew().then(
+      () => 'started anew',
+      (error: unknown) => `not to be started anew (${messageOf(error)})`,
+    );
+    return { ...result, faults: [...result.faults, `${anew}: ${disorder}`] };
   }
 
   close(): Promise<void> {

@@ -27,7 +27,8 @@ export const TIMINGS = {
 } as const;
 /** Longer than a lease, and than it takes to notice a death. */
 const FAULT_MS = 3_500;
-const SETTLE_MS = 30_000;
+/** Longer than a domain that was lost again and again is left alone. */
+const SETTLE_MS = 120_000;
 
 export interface CellResult {
   readonly cell: Cell;

@@ -37,10 +37,12 @@ function unrestOfInstances(
     return `not to be there: ${wrong.map(({ domain, role, epoch }) => `${role} ${epoch} in ${domain}`).join(', ')}`;
   if (!instances.some(({ domain }) => domain === active.domain)) return `${active.domain} has lost it`;
   const wanted = standbys.filter((domain) => domain !== active.domain);
-  const unready = wanted.filter(
-    (wantedDomain) => !known.some(({ domain, state }) => domain === wantedDomain && state === 'ready'),
-  );
-  return unready.length > 0 ? `no standby ready in ${unready.join(', ')}` : undefined;
+  const unready = wanted.flatMap((domain) => {
+    const found = known.find((standby) => standby.domain === domain);
+    if (found?.state !== 'ready') return [`no standby ready in ${domain}`];
+    return found.behind > 0 ? [`the standby in ${domain} is ${found.behind} changes behind`] : [];
+  });
+  return unready.length > 0 ? unready.join(', ') : undefined;
 }
 
 /** Waits until the system is at rest. Fails with `timeout`, which says what was not. */

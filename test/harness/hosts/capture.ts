@@ -26,6 +26,7 @@ export interface CaptureOptions {
 const MAX_STDERR_BYTES = 64 * 1024;
 const START_MS = 10_000;
 const FLUSH_MS = 5_000;
+const LOOKS = 3;
 const READ_BUFFER_KIB = '16384';
 /** Whole frames of an ordinary link. Without a bound each takes 256 KiB of the buffer, which then holds 64. */
 const SNAPSHOT_BYTES = '2048';
@@ -43,6 +44,8 @@ export class Capture {
   /** tcpdump tells real time. */
   readonly #clockOffset = performance.timeOrigin + performance.now() - monotonicMs();
   #stderr = '';
+  /** Frames that the kernel counts and tcpdump never shows: those that came before its filter was in force. */
+  #unfiltered = 0;
   #seen = 0;
   #running = true;
   #problem: Error | undefined;
@@ -82,6 +85,13 @@ export class Capture {
       },
       { timeoutMs: START_MS, intervalMs: 3 },
     );
+    // What is under way at this moment looks the same: the least of several differences is the one that stays.
+    const differences: number[] = [];
+    for (let look = 0; look < LOOKS; look++) {
+      const { received, captured } = await this.#statistics();
+      differences.push(received - captured);
+    }
+    this.#unfiltered = Math.max(0, Math.min(...differences));
   }
 
   /** The frames kept so far. Fails when there were too many, or the kernel dropped some. */
@@ -99,7 +109,7 @@ export class Capture {
   /** Settles when every frame that the kernel has seen until now is among `frames()`. */
   async flush(): Promise<void> {
     if (!this.#running) return;
-    const target = (await this.#statistics()).received;
+    const target = (await this.#statistics()).received - this.#unfiltered;
     // "Received" is counted by the kernel, "captured" by tcpdump when it has written the frame, `#seen` here.
     await waitFor(
       `tcpdump in ${this.host.name} has written ${target} frames`,

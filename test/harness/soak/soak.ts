@@ -17,7 +17,8 @@ import { count, WireRig } from '../rig.js';
 import { type Action, type Break, describe, nextAction } from './plan.js';
 import { type Sample, sampleOf } from './usage.js';
 
-const REST_MS = 30_000;
+/** Longer than a domain that was lost again and again is left alone. */
+const REST_MS = 120_000;
 /** Between two rounds of forbidden frames. */
 const ROUND_MS = 200;
 /** Programs may be killed in this part of the time; what they hold is watched afterwards. */
