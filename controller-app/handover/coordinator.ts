@@ -254,11 +254,11 @@ export class Coordinator {
     await Promise.allSettled(records.map((record) => record.tail));
     for (const record of records) {
       const { standbys, source } = record;
-      record.close();
       await source?.end();
       for (const standby of standbys.values()) {
         await standby.leave();
       }
+      await record.close();
     }
     await this.#instances.idle();
   }

@@ -29,6 +29,7 @@ export class FirewallRecord {
   policy: Policy;
   #active: Placed | undefined;
   #mirror: Mirror | undefined;
+  #kept: Promise<void> = Promise.resolve();
   readonly #closing = new AbortController();
   readonly keeper: FirewallKeeper;
   /** What brings the active instance's changes into the mirror. */
@@ -88,7 +89,7 @@ export class FirewallRecord {
   mirrorOf(state: FirewallState, now: () => number): Mirror {
     if (this.#mirror) return this.#mirror;
     this.#mirror = new Mirror(state, now);
-    void keepMirror(
+    this.#kept = keepMirror(
       this.#mirror,
       this.keeper,
       () => this.#active?.id.epoch ?? state.epoch,
@@ -97,9 +98,10 @@ export class FirewallRecord {
     return this.#mirror;
   }
 
-  /** Nothing more of it is kept. */
-  close(): void {
+  /** Settles when all of it has been told to the keeper. Nothing more is after that. */
+  close(): Promise<void> {
     this.#closing.abort();
+    return this.#kept;
   }
 
   /** Epochs that a domain has seen, for instance before a restart of the controller: ours come after them. */

@@ -42,20 +42,33 @@ export const KEEP_NOTHING: FirewallKeeper = {
   flushed: async () => {},
 };
 
-/** Keeps the mirror as it changes, until `signal` aborts. `epoch`: of the instance that it mirrors. Never fails. */
+/**
+ * Keeps the mirror as it changes, until `signal` aborts; then it settles when all changes until then have been told. `epoch`: of the instance that it
+ * mirrors. Never fails.
+ */
 export async function keepMirror(
   mirror: Mirror,
   keeper: FirewallKeeper,
   epoch: () => Epoch,
   signal: AbortSignal,
 ): Promise<void> {
-  while (!signal.aborted) {
+  const keepWhole = (): number => {
+    const state = mirror.snapshot(epoch());
+    keeper.setState(state);
+    return state.sequence;
+  };
+  let last = keepWhole();
+  const tell = (deltas: readonly Delta[]): void => {
+    keeper.changes(deltas);
+    last = deltas.at(-1)?.sequence ?? last;
+  };
+  do {
     try {
-      const state = mirror.snapshot(epoch());
-      keeper.setState(state);
-      for await (const deltas of mirror.log.follow(state.sequence, signal)) keeper.changes(deltas);
+      for await (const deltas of mirror.log.follow(last, signal)) tell(deltas);
+      for (let rest = mirror.log.after(last); rest.length > 0; rest = mirror.log.after(last)) tell(rest);
     } catch {
       // It has fallen behind: the whole state once more.
+      last = keepWhole();
     }
-  }
+  } while (!signal.aborted);
 }

@@ -12,6 +12,7 @@ import { runCli } from '../../controller-app/cli/program.js';
 import { duration, table } from '../../controller-app/cli/table.js';
 import { startHttp } from '../../controller-app/http/server.js';
 import { openStore } from '../../controller-app/store/journal-store.js';
+import { dpid } from '../../shared/domain/domain.js';
 import { epoch, type FirewallState, firewallStateSchema } from '../../shared/firewall/state.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { FakeController, PHONE, phaseEvent } from '../fixtures/fake-controller.js';
@@ -360,7 +361,14 @@ t.test('store: what is kept is shown, backed up while a controller runs, and put
   const store = await openStore({ folder: join(folder, 'kept'), log: silentLog });
   await store.terminal('alice').setEpoch(41);
   await store.terminal('alice').setPlacement('stay');
-  store.terminal('alice').setActive({ domain: 'edge-1', epoch: epoch(40) });
+  store
+    .terminal('alice')
+    .setActive({
+      domain: 'edge-1',
+      epoch: epoch(40),
+      number: 3,
+      ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
+    });
   await store.flushed();
 
   const shown = await run('store', 'show', '--config', config);

@@ -6,15 +6,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { InstanceRecord } from '../../controller-app/domains/openflow-ct/record.js';
+import { keepMirror } from '../../controller-app/handover/keeping.js';
 import { Mirror } from '../../controller-app/handover/mirror.js';
 import { addressMemory } from '../../controller-app/store/address-memory.js';
 import { backUp, readBackup, restore } from '../../controller-app/store/archive.js';
 import { FileParser } from '../../controller-app/store/file-parser.js';
+import { firewallMemory } from '../../controller-app/store/firewall-memory.js';
 import { loadFolder } from '../../controller-app/store/folder.js';
 import { encodeFrame, takeFrame } from '../../controller-app/store/frames.js';
 import { openStore } from '../../controller-app/store/journal-store.js';
 import { MemoryStore } from '../../controller-app/store/memory-store.js';
-import { MirrorMemory } from '../../controller-app/store/mirror-memory.js';
 import { PolicyMemory, policyDigest } from '../../controller-app/store/policy-memory.js';
 import { type ControllerStore, type StoredTerminal, StoreError } from '../../controller-app/store/store.js';
 import { AddressBook } from '../../controller-app/terminals/address-book.js';
@@ -68,7 +69,12 @@ async function fill(store: ControllerStore): Promise<void> {
   await keeper.setEpoch(8);
   await keeper.setPlacement('stay');
   await keeper.setPolicy({ policy: examplePolicy, fileDigest: policyDigest(examplePolicy) });
-  keeper.setActive({ domain: 'sdn-1', epoch: epoch(7) });
+  keeper.setActive({
+    domain: 'sdn-1',
+    epoch: epoch(7),
+    number: 3,
+    ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
+  });
   keeper.setStandbys([{ domain: 'edge-1', epoch: epoch(8) }]);
   keeper.setAddresses([
     { address: '10.0.0.7', origin: 'dhcp', until: 1_900_000_000_000 },
@@ -95,7 +101,12 @@ const EXPECTED: Omit<StoredTerminal, 'state'> = {
   lastEpoch: 8,
   placement: 'stay',
   policy: { policy: examplePolicy, fileDigest: policyDigest(examplePolicy) },
-  active: { domain: 'sdn-1', epoch: epoch(7) },
+  active: {
+    domain: 'sdn-1',
+    epoch: epoch(7),
+    number: 3,
+    ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
+  },
   standbys: [{ domain: 'edge-1', epoch: epoch(8) }],
   addresses: [
     { address: '10.0.0.7', origin: 'dhcp', until: 1_900_000_000_000 },
@@ -175,7 +186,12 @@ t.test('what could not be read again is refused, and the rest is kept', async (t
   const path = await folder(t);
   const store = await open(path);
   const keeper = store.terminal('alice');
-  keeper.setActive({ domain: '', epoch: epoch(1) });
+  keeper.setActive({
+    domain: '',
+    epoch: epoch(1),
+    number: 3,
+    ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
+  });
   t.match(await store.flushed().catch((error: unknown) => error), {
     code: 'unwritable',
     message: /active of alice/,
@@ -525,7 +541,13 @@ t.test('a mirror is kept with all its changes, until it is closed', async (t) =>
   const keeper = store.terminal('alice');
   const mirror = new Mirror(BEGINNING, () => 0);
   mirror.absorb({ kind: 'connection', connection: storyConnection(1) });
-  const memory = new MirrorMemory(keeper, mirror, epoch(3), silentLog);
+  const ending = new AbortController();
+  const kept = keepMirror(
+    mirror,
+    firewallMemory(store, 'alice', () => 1),
+    () => epoch(3),
+    ending.signal,
+  );
   const digest = (): string => new ConnectionsDigest(keeper.read().state?.connections).value;
   t.equal(keeper.read().state?.connections.length, 1);
   for (const { change } of story(0, 500)) mirror.absorb(change);
@@ -536,8 +558,8 @@ t.test('a mirror is kept with all its changes, until it is closed', async (t) =>
     mirror.absorb({ kind: 'connection', connection: storyConnection(7) });
     mirror.absorb({ kind: 'ended', key: connectionKey(storyConnection(7)) });
   }
-  await memory.close();
-  await memory.close();
+  ending.abort();
+  await kept;
   t.equal(keeper.read().state?.sequence, mirror.sequence);
   t.same(inOrder(keeper.read().state ?? BEGINNING), inOrder(mirror.snapshot(epoch(3))));
   mirror.absorb({ kind: 'connection', connection: storyConnection(8) });

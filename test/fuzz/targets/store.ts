@@ -10,6 +10,7 @@ import { FileParser } from '../../../controller-app/store/file-parser.js';
 import { encodeFrame } from '../../../controller-app/store/frames.js';
 import { Keeper } from '../../../controller-app/store/keeper.js';
 import { StoreError } from '../../../controller-app/store/store.js';
+import { dpid } from '../../../shared/domain/domain.js';
 import { epoch } from '../../../shared/firewall/state.js';
 import { alice, examplePolicy } from '../../fixtures/reference-environment.js';
 import { BEGINNING, story } from '../../fixtures/store-story.js';
@@ -31,7 +32,12 @@ function seeds(): Uint8Array[] {
   const keeper = new Keeper('alice', new Contents(), async (more) => void entries.push(...more));
   keeper.setState(BEGINNING);
   keeper.changes(story(0, 120));
-  keeper.setActive({ domain: 'edge-1', epoch: epoch(3) });
+  keeper.setActive({
+    domain: 'edge-1',
+    epoch: epoch(3),
+    number: 3,
+    ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
+  });
   keeper.setStandbys([{ domain: 'sdn-1', epoch: epoch(4) }]);
   keeper.setAddresses([
     { address: 'fd00::7', origin: 'slaac' },
