@@ -8,11 +8,14 @@ import type { LongRunning } from './runtime.js';
 
 const NOBODY = '65534';
 const ONLY_NET_ADMIN = '-all,+net_admin';
-/** Begins a command that runs another so. It dies with the agent, however that ends: a process left in the namespace would keep it from going. */
+/**
+ * Begins a command that runs another so. Where no privilege can be gained the bounding set is of no use, and emptying it would take one more right. It
+ * dies with the agent, however that ends: a process left in the namespace would keep it from going.
+ */
 const AS_NOBODY = [
   ...['setpriv', '--pdeathsig', 'KILL', '--no-new-privs'],
   ...['--clear-groups', '--reuid', NOBODY, '--regid', NOBODY],
-  ...['--bounding-set', ONLY_NET_ADMIN, '--inh-caps', ONLY_NET_ADMIN, '--ambient-caps', ONLY_NET_ADMIN, '--'],
+  ...['--inh-caps', ONLY_NET_ADMIN, '--ambient-caps', ONLY_NET_ADMIN, '--'],
 ];
 
 /**
