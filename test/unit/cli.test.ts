@@ -12,9 +12,10 @@ import { runCli } from '../../controller-app/cli/program.js';
 import { duration, table } from '../../controller-app/cli/table.js';
 import { startHttp } from '../../controller-app/http/server.js';
 import { openStore } from '../../controller-app/store/journal-store.js';
-import { epoch, type FirewallState, firewallStateSchema } from '../../shared/firewall/state.js';
+import { type FirewallState, firewallStateSchema } from '../../shared/firewall/state.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { FakeController, PHONE, phaseEvent } from '../fixtures/fake-controller.js';
+import { AT_THE_EDGE } from '../fixtures/store-story.js';
 import { sourceFile } from '../lab/project.js';
 import { waitFor } from '../lab/wait.js';
 
@@ -360,7 +361,7 @@ t.test('store: what is kept is shown, backed up while a controller runs, and put
   const store = await openStore({ folder: join(folder, 'kept'), log: silentLog });
   await store.terminal('alice').setEpoch(41);
   await store.terminal('alice').setPlacement('stay');
-  store.terminal('alice').setActive({ domain: 'edge-1', epoch: epoch(40) });
+  store.terminal('alice').setActive(AT_THE_EDGE);
   await store.flushed();
 
   const shown = await run('store', 'show', '--config', config);

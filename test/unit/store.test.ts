@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { InstanceRecord } from '../../controller-app/domains/openflow-ct/record.js';
-import { Mirror } from '../../controller-app/handover/mirror.js';
 import { addressMemory } from '../../controller-app/store/address-memory.js';
 import { backUp, readBackup, restore } from '../../controller-app/store/archive.js';
 import { FileParser } from '../../controller-app/store/file-parser.js';
@@ -14,13 +13,15 @@ import { loadFolder } from '../../controller-app/store/folder.js';
 import { encodeFrame, takeFrame } from '../../controller-app/store/frames.js';
 import { openStore } from '../../controller-app/store/journal-store.js';
 import { MemoryStore } from '../../controller-app/store/memory-store.js';
-import { MirrorMemory } from '../../controller-app/store/mirror-memory.js';
 import { PolicyMemory, policyDigest } from '../../controller-app/store/policy-memory.js';
-import { type ControllerStore, type StoredTerminal, StoreError } from '../../controller-app/store/store.js';
+import {
+  type ControllerStore,
+  type StoredActive,
+  type StoredTerminal,
+  StoreError,
+} from '../../controller-app/store/store.js';
 import { AddressBook } from '../../controller-app/terminals/address-book.js';
 import { dpid } from '../../shared/domain/domain.js';
-import { connectionKey } from '../../shared/firewall/connection.js';
-import { ConnectionsDigest } from '../../shared/firewall/digest.js';
 import { epoch } from '../../shared/firewall/state.js';
 import { ManualClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
@@ -38,6 +39,13 @@ async function folder(t: Test): Promise<string> {
 
 const open = (folder: string, limits = {}): Promise<ControllerStore> =>
   openStore({ folder, log: silentLog, limits });
+
+const ACTIVE: StoredActive = {
+  domain: 'sdn-1',
+  epoch: epoch(7),
+  number: 3,
+  ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
+};
 
 const RECORD: InstanceRecord = {
   domain: 'sdn-1',
@@ -68,7 +76,7 @@ async function fill(store: ControllerStore): Promise<void> {
   await keeper.setEpoch(8);
   await keeper.setPlacement('stay');
   await keeper.setPolicy({ policy: examplePolicy, fileDigest: policyDigest(examplePolicy) });
-  keeper.setActive({ domain: 'sdn-1', epoch: epoch(7) });
+  keeper.setActive(ACTIVE);
   keeper.setStandbys([{ domain: 'edge-1', epoch: epoch(8) }]);
   keeper.setAddresses([
     { address: '10.0.0.7', origin: 'dhcp', until: 1_900_000_000_000 },
@@ -95,7 +103,7 @@ const EXPECTED: Omit<StoredTerminal, 'state'> = {
   lastEpoch: 8,
   placement: 'stay',
   policy: { policy: examplePolicy, fileDigest: policyDigest(examplePolicy) },
-  active: { domain: 'sdn-1', epoch: epoch(7) },
+  active: ACTIVE,
   standbys: [{ domain: 'edge-1', epoch: epoch(8) }],
   addresses: [
     { address: '10.0.0.7', origin: 'dhcp', until: 1_900_000_000_000 },
@@ -175,7 +183,7 @@ t.test('what could not be read again is refused, and the rest is kept', async (t
   const path = await folder(t);
   const store = await open(path);
   const keeper = store.terminal('alice');
-  keeper.setActive({ domain: '', epoch: epoch(1) });
+  keeper.setActive({ ...ACTIVE, domain: '' });
   t.match(await store.flushed().catch((error: unknown) => error), {
     code: 'unwritable',
     message: /active of alice/,
@@ -518,28 +526,4 @@ t.test('learnt addresses are there again, leases for the time that is left', asy
     'neither what is over nor what may not be learnt any more',
   );
   t.ok(book.present('alice').ipv4.includes('10.0.0.7'));
-});
-
-t.test('a mirror is kept with all its changes, until it is closed', async (t) => {
-  const store = new MemoryStore();
-  const keeper = store.terminal('alice');
-  const mirror = new Mirror(BEGINNING, () => 0);
-  mirror.absorb({ kind: 'connection', connection: storyConnection(1) });
-  const memory = new MirrorMemory(keeper, mirror, epoch(3), silentLog);
-  const digest = (): string => new ConnectionsDigest(keeper.read().state?.connections).value;
-  t.equal(keeper.read().state?.connections.length, 1);
-  for (const { change } of story(0, 500)) mirror.absorb(change);
-  await waitFor('the changes are kept', () => keeper.read().state?.sequence === mirror.sequence);
-  t.equal(digest(), mirror.digest);
-  // More in one turn than the log remembers: what it says can only be kept anew, as a whole.
-  for (let round = 0; round < 35_000; round++) {
-    mirror.absorb({ kind: 'connection', connection: storyConnection(7) });
-    mirror.absorb({ kind: 'ended', key: connectionKey(storyConnection(7)) });
-  }
-  await memory.close();
-  await memory.close();
-  t.equal(keeper.read().state?.sequence, mirror.sequence);
-  t.same(inOrder(keeper.read().state ?? BEGINNING), inOrder(mirror.snapshot(epoch(3))));
-  mirror.absorb({ kind: 'connection', connection: storyConnection(8) });
-  t.not(digest(), mirror.digest, 'not after it was closed');
 });

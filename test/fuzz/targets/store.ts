@@ -12,7 +12,7 @@ import { Keeper } from '../../../controller-app/store/keeper.js';
 import { StoreError } from '../../../controller-app/store/store.js';
 import { epoch } from '../../../shared/firewall/state.js';
 import { alice, examplePolicy } from '../../fixtures/reference-environment.js';
-import { BEGINNING, story } from '../../fixtures/store-story.js';
+import { AT_THE_EDGE, BEGINNING, story } from '../../fixtures/store-story.js';
 import { type FuzzTarget, refusedOr } from '../target.js';
 
 const HEADER = Buffer.from(
@@ -31,7 +31,7 @@ function seeds(): Uint8Array[] {
   const keeper = new Keeper('alice', new Contents(), async (more) => void entries.push(...more));
   keeper.setState(BEGINNING);
   keeper.changes(story(0, 120));
-  keeper.setActive({ domain: 'edge-1', epoch: epoch(3) });
+  keeper.setActive(AT_THE_EDGE);
   keeper.setStandbys([{ domain: 'sdn-1', epoch: epoch(4) }]);
   keeper.setAddresses([
     { address: 'fd00::7', origin: 'slaac' },
