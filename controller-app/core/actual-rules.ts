@@ -5,6 +5,7 @@ import type { Flow, FlowMod } from '../openflow/index.js';
 import { OUR_COOKIES } from './cookies.js';
 import { flowContent, flowKey } from './flow-identity.js';
 import type { Plan, RuleSet, Stated } from './rule-set.js';
+import { covers, type FlowSweep, sweepMod } from './sweep.js';
 
 export class ActualRules {
   /** By key: everything else of the flow. */
@@ -31,12 +32,20 @@ export class ActualRules {
     this.#contents.delete(key);
   }
 
-  /** What a plan needs here, removals first: a rule may make room for another. Call `done` when it has been confirmed. */
-  changesFor(plan: Plan): { readonly mods: readonly FlowMod[]; done(): void } {
+  /**
+   * What a plan needs here, removals first: a rule may make room for another. `sweeps` cover rules that leave, and none that stays. Call `done` when it has
+   * been confirmed.
+   */
+  changesFor(plan: Plan, sweeps: readonly FlowSweep[]): { readonly mods: readonly FlowMod[]; done(): void } {
     const leaving = plan.leaving.filter(({ key }) => this.knows(key));
+    const single = leaving.filter(({ flow }) => !sweeps.some((sweep) => covers(sweep, flow)));
     const coming = plan.stating.filter((stated) => !this.has(stated));
     return {
-      mods: [...leaving.map(({ flow }) => deletion(flow)), ...coming.map(({ flow }) => addition(flow))],
+      mods: [
+        ...sweeps.map(sweepMod),
+        ...single.map(({ flow }) => deletion(flow)),
+        ...coming.map(({ flow }) => addition(flow)),
+      ],
       done: () => {
         for (const { key } of leaving) this.delete(key);
         for (const stated of coming) this.set(stated);

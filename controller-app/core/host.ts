@@ -10,7 +10,7 @@ import { type Level, QuietLog } from '../../shared/runtime/quiet-log.js';
 import type { Flow, FlowRemovedMessage, PacketInMessage } from '../openflow/index.js';
 import type { Switch } from '../switch/index.js';
 import { cookieClass, readCookie } from './cookies.js';
-import { type Plugin, type PluginHost, type Rule, STAGES, type Stage } from './plugin.js';
+import { type Plugin, type PluginHost, type Rule, STAGES, type Stage, type Sweep } from './plugin.js';
 import { toFlow } from './rule-set.js';
 import { SwitchRules } from './switch-rules.js';
 
@@ -166,7 +166,12 @@ export class Core {
       this.#tell('found', ({ plugin }) => plugin.found?.(sw, rules), [owned]);
   }
 
-  #setGroups(owned: Owned, dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void> {
+  #setGroups(
+    owned: Owned,
+    dpid: Dpid,
+    groups: ReadonlyMap<string, readonly Rule[]>,
+    sweeps: readonly Sweep[] = [],
+  ): Promise<void> {
     const flows = new Map<string, Flow[]>();
     for (const [group, rules] of groups) {
       flows.set(
@@ -174,7 +179,13 @@ export class Core {
         rules.map((rule) => toFlow(rule, owned.number, this.#ownTable(owned, rule.table))),
       );
     }
-    return this.#state(dpid).rules.change(owned.plugin.name, flows);
+    const { cookie, cookieMask } = cookieClass(owned.number);
+    const ofFlows = sweeps.map(({ table, value, mask }) => ({
+      table: this.#ownTable(owned, table),
+      cookie: cookie | BigInt(value >>> 0),
+      cookieMask: cookieMask | BigInt(mask >>> 0),
+    }));
+    return this.#state(dpid).rules.change(owned.plugin.name, flows, ofFlows);
   }
 
   #ownTable(owned: Owned, name: string): number {
@@ -234,7 +245,7 @@ export class Core {
       switches: () => this.switches(),
       switch: (dpid) => this.switch(dpid),
       setRules: (dpid, group, rules) => this.#setGroups(owned, dpid, new Map([[group, rules]])),
-      setGroups: (dpid, groups) => this.#setGroups(owned, dpid, groups),
+      setGroups: (dpid, groups, sweeps) => this.#setGroups(owned, dpid, groups, sweeps),
       counters: async (dpid, table, of = { value: 0, mask: 0 }) => {
         const sw = this.switch(dpid);
         if (!sw) throw new Error(`switch ${dpid} is not connected`);

@@ -32,6 +32,13 @@ export interface Rule {
   readonly hardTimeout?: number;
 }
 
+/** The rules of one table whose own cookie bits under `mask` are `value`. */
+export interface Sweep {
+  readonly table: string;
+  readonly value: number;
+  readonly mask: number;
+}
+
 /** What a plugin may ask of the core. Everything in it concerns this plugin's own tables and cookies only. */
 export interface PluginHost {
   readonly log: Log;
@@ -51,8 +58,15 @@ export interface PluginHost {
    * under way go together; when too many wait, more fail with CoreError `busy`.
    */
   setRules(dpid: Dpid, group: string, rules: readonly Rule[]): Promise<void>;
-  /** Like `setRules` for several groups of one switch, in one bundle. An empty list removes a group. */
-  setGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void>;
+  /**
+   * Like `setRules` for several groups of one switch, in one bundle. An empty list removes a group. `sweeps` say how very many rules that leave with this
+   * change are told from those that stay; it means nothing else.
+   */
+  setGroups(
+    dpid: Dpid,
+    groups: ReadonlyMap<string, readonly Rule[]>,
+    sweeps?: readonly Sweep[],
+  ): Promise<void>;
   /**
    * Packets and bytes of this plugin's rules in a table, by the plugin's own cookie bits. `of`: only rules whose own
    * cookie bits under `mask` are `value`; the switch then sends no others.

@@ -17,6 +17,7 @@ import { OUR_COOKIES } from './cookies.js';
 import { CoreError } from './errors.js';
 import { flowKey, type Identified, identify } from './flow-identity.js';
 import { endsByItself, type Plan, RuleSet, type Stated } from './rule-set.js';
+import { type FlowSweep, usefulSweeps } from './sweep.js';
 
 /** The most that all plugins together may state for one switch, and that a switch may have of ours. */
 const MAX_RULES_PER_SWITCH = 200_000;
@@ -52,6 +53,8 @@ type Groups<T> = ReadonlyMap<string, readonly T[]>;
 
 interface Change {
   readonly groups: Groups<Flow>;
+  /** How rules that leave with it may be told from those that stay. */
+  readonly sweeps: readonly FlowSweep[];
   /** Once: confirmed, or failed with this. */
   readonly settle: (error?: unknown) => void;
 }
@@ -115,7 +118,7 @@ export class SwitchRules {
    * States groups of rules, in place of what they had. Settles when the switch has confirmed, or when it is away and they are
    * remembered. Fails when they can't be, and then nothing has changed.
    */
-  change(owner: string, groups: Groups<Flow>): Promise<void> {
+  change(owner: string, groups: Groups<Flow>, sweeps: readonly FlowSweep[] = []): Promise<void> {
     return new Promise((resolve, reject) => {
       const waiting = this.waiting(owner);
       if (waiting >= MAX_WAITING_CHANGES) {
@@ -131,7 +134,7 @@ export class SwitchRules {
         if (error === undefined) resolve();
         else reject(error);
       };
-      this.#waiting.push({ groups, settle });
+      this.#waiting.push({ groups, sweeps, settle });
       void this.#work();
     });
   }
@@ -233,7 +236,8 @@ export class SwitchRules {
     let sent = false;
     try {
       const plan = this.#plan(changes);
-      const { mods, done } = this.#actual.changesFor(plan);
+      const sweeps = changes.flatMap((change) => change.sweeps);
+      const { mods, done } = this.#actual.changesFor(plan, usefulSweeps(sweeps, plan, this.#rules.values()));
       sent = mods.length > 0;
       if (sent) await state.target.bundle(mods, { timeoutMs: BUNDLE_TIMEOUT_MS });
       done();

@@ -58,6 +58,14 @@ export function unpackCookie(cookie: number): RuleCookie | undefined {
   return { kind, instance: (cookie >>> 16) & 0x7ff, policyRule: cookie & RULE_BITS };
 }
 
+/** Tables whose rules are each of one instance, and say so in their cookies. */
+export const INSTANCE_TABLES = ['firewall', 'firewall-ct', 'admit'] as const;
+
+/** The cookies of all rules of one instance in those tables: those that have these bits under the mask. */
+export function instanceCookies(instance: number): { readonly value: number; readonly mask: number } {
+  return { value: (instance << 16) >>> 0, mask: INSTANCE_BITS };
+}
+
 /** The cookies of one instance's policy rules: those that have these bits under the mask. */
 export function policyCookies(instance: number): { readonly value: number; readonly mask: number } {
   return { value: (POLICY_KIND_BIT | (instance << 16)) >>> 0, mask: (POLICY_KIND_BIT | INSTANCE_BITS) >>> 0 };

@@ -5,6 +5,8 @@ export { adoptionKey, adoptionRules } from './adoption.js';
 export {
   DEFAULT_INBOUND,
   DEFAULT_OUTBOUND,
+  INSTANCE_TABLES,
+  instanceCookies,
   type Kind,
   packCookie,
   policyCookies,

@@ -15,8 +15,11 @@ import { waitFor } from '../lab/index.js';
 
 const GENERATION_MS = 1_000;
 const PORT = 7000;
-/** Datagrams a second, in each family. */
-const RATE = 1_000;
+/**
+ * Datagrams a second, in each family; each comes back. The switch's port holds about 270 frames while the switch has no turn on a busy machine, and
+ * what is lost there is not what is tested.
+ */
+const RATE = 250;
 
 const policy = policySchema.parse({
   name: 'outbound',
@@ -89,6 +92,7 @@ t.test(
     const waiting = FAMILIES.map((family) => fresh('tcp', family));
     const placed = await bench.place(waiting);
     const early: number[] = [];
+    const progress: string[] = [];
     for (const family of FAMILIES)
       for (const protocol of ['tcp', 'udp'] as const) {
         early.push(await connect(t, `early ${protocol} ${family}`, family, protocol));
@@ -105,7 +109,12 @@ t.test(
     await waitFor('the first generation is over', async () =>
       (await lab.dump('firewall-ct')).some((line) => line.includes('0x20/0xf0')),
     );
+    const mark = async (what: string): Promise<void> => {
+      const { sent } = await terminal.ask('progress', { name: 'ipv6' });
+      progress.push(`${what} at ${sent}`);
+    };
     kept.stopped = true;
+    await mark('killed');
     await lab.kill();
     const { records } = kept;
     t.equal(records.length, 1);
@@ -118,7 +127,9 @@ t.test(
       }
     kept.stopped = false;
     relay?.forget();
+    await mark('revived');
     await lab.revive(records);
+    await mark('ready');
     const after = await lab.rules();
 
     const [had, has] = [before, after].map((rules) => new Map(rules.map((each) => [each.rule, each])));
@@ -169,9 +180,9 @@ t.test(
       );
     }
     for (const family of FAMILIES) {
-      const { sent = 0, received, lost } = await terminal.ask('halt', { name: family });
+      const { sent = 0, received, missing } = await terminal.ask('halt', { name: family });
       t.ok(sent > RATE, `${sent} datagrams, ${family}`);
-      t.same({ received, lost }, { received: sent, lost: 0 }, 'each came back once');
+      t.same({ received, missing }, { received: sent, missing: [] }, `each came back once; ${progress}`);
     }
     await bench.retired(placed);
     t.same(kept.records, []);

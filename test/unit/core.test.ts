@@ -267,6 +267,54 @@ t.test(
   },
 );
 
+t.test('very many rules leave by one message, and none that stays goes with them', async (t) => {
+  const tagged = (count: number, own: bigint, from = 0): Flow[] =>
+    Array.from({ length: count }, (_, index) => {
+      const each = flow(from + index);
+      return { ...each, cookie: (each.cookie ?? 0n) | own };
+    });
+  const { cookie, cookieMask } = cookieClass(1);
+  const sweep = { table: 0, cookie: cookie | 0x20000n, cookieMask: cookieMask | 0xffff0000n };
+  const all = { mine: tagged(300, 0x20001n), others: tagged(10, 0x30000n, 1_000) };
+  const leave = async (also: Readonly<Record<string, readonly Flow[]>> = {}) => {
+    const { rules, store, bundles } = await inService({ ...all, ...also });
+    await rules.change('p', groups({ mine: [] }), [sweep]);
+    return { rules, store, mods: bundles().flat() };
+  };
+  const swept = await leave();
+  t.match(swept.mods, [{ command: 'delete', table: 0, match: {} }]);
+  t.equal(swept.mods.length, 1);
+  t.equal(swept.store.flows.size, 10);
+  await swept.rules.change('p', groups({ mine: tagged(3, 0x20001n) }));
+  t.equal(swept.store.flows.size, 13, 'what the switch has is known');
+
+  for (const [what, also] of [
+    ['a rule that stays has these bits as well', { same: tagged(1, 0x20007n, 2_000) }],
+    ['few of them are there', { mine: tagged(255, 0x20001n) }],
+  ] as const) {
+    const { store, mods } = await leave(also);
+    t.ok(
+      mods.every(({ command }) => command === 'delete_strict'),
+      `one by one: ${what}`,
+    );
+    t.equal(store.flows.size, 'same' in also ? 11 : 10);
+  }
+
+  const { rules, store, bundles } = await inService(all);
+  await Promise.all([
+    rules.change('p', groups({ first: [flow(5_000)] })),
+    rules.change('p', groups({ mine: [] }), [sweep]),
+    rules.change('p', groups({ again: tagged(2, 0x20001n) })),
+  ]);
+  t.notOk(
+    bundles()
+      .flat()
+      .some(({ command }) => command === 'delete'),
+    'rules that come in the same bundle, or move in it, stay',
+  );
+  t.equal(store.flows.size, 13);
+});
+
 t.test('what was stated before the switch came is in its first bundle; what comes later waits', async (t) => {
   const rules = new SwitchRules();
   const store = new RuleStore();

@@ -4,7 +4,6 @@
  * Calls for one terminal go one after another. Everything that changes the switch is one bundle, so a call that fails
  * has changed nothing there. Epochs fence: see the Domain interface.
  */
-import { z } from 'zod';
 import {
   type Capabilities,
   type Domain,
@@ -15,25 +14,18 @@ import {
   type InstanceDigest,
   type InstanceId,
 } from '../../../shared/domain/domain.js';
-import { problemOfState } from '../../../shared/firewall/admission.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
-import { StateError } from '../../../shared/firewall/reduce.js';
-import {
-  type Delta,
-  type Epoch,
-  type FirewallState,
-  firewallStateSchema,
-  type Snapshot,
-} from '../../../shared/firewall/state.js';
+import type { Delta, Epoch, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
 import type { Terminal } from '../../../shared/firewall/terminal.js';
 import type { Clock, Timer } from '../../../shared/runtime/clock.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
 import type { PacketIn } from '../../core/plugin.js';
-import { PolicyTooLargeError, unpackCookie } from '../../pipeline/index.js';
+import { unpackCookie } from '../../pipeline/index.js';
 import type { FirewallHost } from './host.js';
 import { Instance } from './instance.js';
 import type { InstanceKeeper, InstanceRecord } from './record.js';
+import { checkedState, explained } from './refusals.js';
 import { DEFAULT_TIMINGS, type Timings } from './timings.js';
 
 /** Instance numbers of the whole controller; a number is one for a terminal and epoch while anybody holds it. */
@@ -387,21 +379,9 @@ export class OpenFlowCtDomain implements Domain {
   }
 
   #explain(error: unknown): DomainError {
-    if (error instanceof DomainError) return error;
-    if (error instanceof StateError) {
-      return new DomainError(error.code === 'changes-lost' ? 'changes-lost' : 'refused', error.message, {
-        cause: error,
-      });
-    }
-    if (error instanceof PolicyTooLargeError)
-      return new DomainError('refused', error.message, { cause: error });
-    if (!this.#options.host.connected(this.dpid)) {
-      return new DomainError('not-ready', this.#notConnected(), { cause: error });
-    }
-    return new DomainError(
-      'refused',
-      `switch ${this.dpid} of ${this.name} did not take the rules: ${messageOf(error)}; try again, and look into its log`,
-      { cause: error },
+    const connected = this.#options.host.connected(this.dpid);
+    return explained(error, connected ? `switch ${this.dpid} of ${this.name}` : undefined, () =>
+      this.#notConnected(),
     );
   }
 
@@ -450,19 +430,6 @@ export class OpenFlowCtDomain implements Domain {
       );
     });
   }
-}
-
-/** Fails with `invalid`. */
-function checkedState(untrusted: Snapshot): Snapshot {
-  const parsed = firewallStateSchema.safeParse(untrusted);
-  if (!parsed.success) {
-    const problem = `the snapshot is not a firewall state: ${z.prettifyError(parsed.error)}; export it once more`;
-    throw new DomainError('invalid', problem, { cause: parsed.error });
-  }
-  const wrong = problemOfState(parsed.data);
-  if (!wrong) return parsed.data;
-  const problem = `the state is refused: ${wrong}; whoever sent it is not to be trusted with it`;
-  throw new DomainError('invalid', problem);
 }
 
 function closeTimers(held: Held): void {

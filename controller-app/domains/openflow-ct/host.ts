@@ -3,7 +3,7 @@
  */
 import type { Dpid } from '../../../shared/domain/domain.js';
 import type { Connection } from '../../../shared/firewall/connection.js';
-import type { PluginHost } from '../../core/plugin.js';
+import type { PluginHost, Sweep } from '../../core/plugin.js';
 import { type Action, type MessageBody, OFPP } from '../../openflow/index.js';
 import { flushOf, type Rule } from '../../pipeline/index.js';
 
@@ -18,7 +18,11 @@ export interface FirewallHost {
   /** Is the switch connected, with its pipeline in place? */
   connected(dpid: Dpid): boolean;
   /** As the core's `setGroups`: one bundle; settles when the switch has confirmed. */
-  setGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void>;
+  setGroups(
+    dpid: Dpid,
+    groups: ReadonlyMap<string, readonly Rule[]>,
+    sweeps?: readonly Sweep[],
+  ): Promise<void>;
   /** Packets and bytes of the rules of a table whose cookies under `mask` are `value`, by their cookies. */
   counters(
     dpid: Dpid,
@@ -38,7 +42,7 @@ export function firewallHost(host: PluginHost): FirewallHost {
   return {
     table: (name) => host.table(name),
     connected: (dpid) => host.switch(dpid) !== undefined,
-    setGroups: (dpid, groups) => host.setGroups(dpid, groups),
+    setGroups: (dpid, groups, sweeps) => host.setGroups(dpid, groups, sweeps),
     counters: (dpid, table, of) => host.counters(dpid, table, of),
     flushZone: async (dpid, zone) => {
       const sw = host.switch(dpid);

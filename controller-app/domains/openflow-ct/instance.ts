@@ -20,7 +20,7 @@ import type { Change, Delta, FirewallState, Snapshot } from '../../../shared/fir
 import type { Terminal } from '../../../shared/firewall/terminal.js';
 import type { Clock } from '../../../shared/runtime/clock.js';
 import type { Match } from '../../openflow/index.js';
-import { type FirewallInstance, GENERATIONS, type Kind } from '../../pipeline/index.js';
+import type { FirewallInstance, Kind } from '../../pipeline/index.js';
 import { Connections } from './connections.js';
 import { CountedPolicy } from './counters.js';
 import type { FirewallHost } from './host.js';
@@ -28,6 +28,7 @@ import { Keeping } from './keeping.js';
 import type { InstanceHead, InstanceKeeper, InstanceRecord } from './record.js';
 import { Rejections } from './rejections.js';
 import { RulesInSwitch } from './rules-in-switch.js';
+import { Standing } from './standing.js';
 import type { Timings } from './timings.js';
 
 export interface InstanceParts {
@@ -58,17 +59,10 @@ export class Instance {
   readonly #counters: CountedPolicy;
   readonly #rejections: Rejections;
   readonly #keeping: Keeping | undefined;
+  readonly #standing = new Standing();
   #terminal: Terminal;
-  #role: Role = 'standby';
-  /** False once the lease has run out. */
-  #admits = true;
-  /** True when a drain is over: nothing passes any more. */
-  #drained = false;
-  #generation = 0;
   /** The sequence of the last change taken over from the instance before. */
   #imported: number;
-  #leaseMs = 0;
-  #drainMs = 0;
 
   /** A standby with a state, or what an earlier controller kept of an instance. */
   constructor(parts: InstanceParts, from: Snapshot | InstanceRecord) {
@@ -98,20 +92,20 @@ export class Instance {
   }
 
   get role(): Role {
-    return this.#role;
+    return this.#standing.role;
   }
 
   /** ms, as last given. */
   get leaseMs(): number {
-    return this.#leaseMs;
+    return this.#standing.leaseMs;
   }
 
   get drainMs(): number {
-    return this.#drainMs;
+    return this.#standing.drainMs;
   }
 
   get admits(): boolean {
-    return this.#role === 'active' && this.#admits;
+    return this.role === 'active' && this.#standing.admits;
   }
 
   /** The rules of a fresh instance into an empty zone. */
@@ -127,14 +121,14 @@ export class Instance {
    * that sends announces itself once more, also those that nobody has heard of.
    */
   async resume(): Promise<void> {
-    if (this.#role === 'active') await this.nextGeneration();
+    if (this.#standing.role === 'active') await this.nextGeneration();
     else await this.#state();
   }
 
   /** Takes its rules out and forgets what the switch tracked. May be repeated. */
   async remove(): Promise<void> {
     const { host, dpid, number } = this.parts;
-    this.#role = 'retired';
+    this.#standing.role = 'retired';
     this.log.end();
     await this.#rules.remove();
     if (host.connected(dpid)) await host.flushZone(dpid, number);
@@ -153,13 +147,7 @@ export class Instance {
    * together in the bundle after. Time: the changes.
    */
   async apply(deltas: readonly Delta[]): Promise<{ readonly inSwitch: Promise<void> }> {
-    const fresh = deltas.filter(({ sequence }) => sequence > this.#imported);
-    for (const [index, { sequence }] of fresh.entries()) {
-      const expected = this.#imported + 1 + index;
-      if (sequence === expected) continue;
-      const what = `change ${expected} of ${this.parts.id.terminal} is missing, ${sequence} came: take a new snapshot`;
-      throw new StateError('changes-lost', what);
-    }
+    const fresh = inOrder(this.parts.id, deltas, this.#imported);
     const changes = fresh.map(({ change }) => change);
     const problem = problemOfChanges(this.#terminal, this.#policies(), changes);
     if (problem)
@@ -173,8 +161,8 @@ export class Instance {
 
   /** Takes a whole state over in place of what it holds; what is the same stays as it is. */
   async sync(snapshot: Snapshot): Promise<void> {
-    if (this.#role !== 'standby') {
-      const what = `the firewall of ${this.parts.id.terminal} in epoch ${this.parts.id.epoch} is ${this.#role}: only a standby takes a whole state over`;
+    if (this.#standing.role !== 'standby') {
+      const what = `the firewall of ${this.parts.id.terminal} in epoch ${this.parts.id.epoch} is ${this.#standing.role}: only a standby takes a whole state over`;
       throw new DomainError('refused', what);
     }
     this.#history.remember(snapshot.earlier, this.parts.clock.monotonic());
@@ -214,7 +202,7 @@ export class Instance {
   /** The policy for connections from now on; those that live go on. When the switch refuses it, the old one stays. */
   async setPolicy(policy: Policy): Promise<void> {
     if (isSamePolicy(policy, this.#history.policy)) return;
-    const counts = this.#countsNow();
+    const counts = this.#standing.hasPolicy;
     if (counts) await this.#counters.read();
     await this.#state({ policy });
     this.#history.replace(policy, this.parts.clock.monotonic());
@@ -229,9 +217,10 @@ export class Instance {
    * himself which one is active.
    */
   async activate(leaseMs: number): Promise<void> {
-    const kept = this.#role === 'active' && this.#admits && this.#leaseMs === leaseMs;
-    this.#leaseMs = leaseMs;
-    if (this.#role === 'standby') this.#role = 'active';
+    const kept =
+      this.#standing.role === 'active' && this.#standing.admits && this.#standing.leaseMs === leaseMs;
+    this.#standing.leaseMs = leaseMs;
+    if (this.#standing.role === 'standby') this.#standing.role = 'active';
     await this.#become('active', true);
     this.#connections.adoption.start(this.parts.clock.monotonic());
     if (!kept) void this.#keeping?.change({ role: 'active', admits: true, leaseMs });
@@ -239,41 +228,41 @@ export class Instance {
 
   /** The lease has run out: no new connections. */
   async refuseNew(): Promise<void> {
-    if (this.#role !== 'active') return;
+    if (this.#standing.role !== 'active') return;
     await this.#become('active', false);
     await this.#keeping?.change({ admits: false, ...this.#counters.kept });
   }
 
   async drain(drainMs: number): Promise<void> {
-    if (this.#role === 'draining') return;
+    if (this.#standing.role === 'draining') return;
     await this.#become('draining', false);
-    this.#drainMs = drainMs;
+    this.#standing.drainMs = drainMs;
     await this.#keeping?.change({ role: 'draining', admits: false, drainMs, ...this.#counters.kept });
   }
 
   /** The drain is over: nothing passes. */
   async stop(): Promise<void> {
-    this.#drained = true;
+    this.#standing.drained = true;
     await this.#rules.remove();
     await this.#keeping?.change({ role: 'drained' });
   }
 
   /** Another role, and its rules; without them it stays what it was. */
   async #become(role: 'active' | 'draining', admits: boolean): Promise<void> {
-    if (this.#role === role && this.#admits === admits) return;
-    if (this.#countsNow() && !admits) {
+    if (this.#standing.role === role && this.#standing.admits === admits) return;
+    if (this.#standing.hasPolicy && !admits) {
       // The rules of the policy are about to go: what they counted stays.
       await this.#counters.read();
       await this.#state({ role, admits });
       this.#counters.fold();
     } else await this.#state({ role, admits });
-    this.#role = role;
-    this.#admits = admits;
+    this.#standing.role = role;
+    this.#standing.admits = admits;
   }
 
   /** A copy of a packet. */
   packetIn(kind: Kind, match: Match, data: Uint8Array): void {
-    if (this.#role === 'retired' || this.#drained) return;
+    if (this.#standing.role === 'retired' || this.#standing.drained) return;
     const now = this.parts.clock.monotonic();
     if (kind === 'rejected') {
       this.#rejections.answer(match, data, now);
@@ -286,7 +275,7 @@ export class Instance {
 
   /** Forgets what is over. Returns whether there is something to do in the switch: `settle` does it. */
   tick(): boolean {
-    if (this.#role === 'standby') return false;
+    if (this.#standing.role === 'standby') return false;
     const ended = this.#connections.sweep(this.parts.clock.monotonic());
     this.log.append(ended.map((key) => ({ kind: 'ended', key })));
     this.#keeping?.soon();
@@ -296,7 +285,7 @@ export class Instance {
   /** Adoption rules as they should be, and what is over flushed from the switch's conntrack: rules first, they would let it in again. */
   async settle(): Promise<void> {
     const { host, dpid, number } = this.parts;
-    if (this.#drained) return;
+    if (this.#standing.drained) return;
     await this.#state();
     const ended = this.#connections.takeEnded();
     try {
@@ -309,14 +298,14 @@ export class Instance {
 
   /** Every live connection that sends announces itself once more. */
   async nextGeneration(): Promise<void> {
-    this.#generation = (this.#generation + 1) % GENERATIONS;
+    this.#standing.generation = this.#standing.nextGeneration;
     // Before the switch has it: one that it has already would make nothing announce itself.
-    await this.#keeping?.change({ generation: this.#generation });
+    await this.#keeping?.change({ generation: this.#standing.generation });
     await this.#state();
   }
 
   async export(): Promise<FirewallState> {
-    if (this.#countsNow()) await this.#counters.read();
+    if (this.#standing.hasPolicy) await this.#counters.read();
     const now = this.parts.clock.monotonic();
     const { earlier, connections } = this.#history.forExport(this.#connections.export(now), now);
     return {
@@ -340,12 +329,12 @@ export class Instance {
   /** Adoption rules as they are to be. */
   async #adopt(): Promise<void> {
     this.#keeping?.soon();
-    if (!this.#drained && this.#connections.adoption.stale) await this.#rules.adopt(this.#model());
+    if (!this.#standing.drained && this.#connections.adoption.stale) await this.#rules.adopt(this.#model());
   }
 
   /** States the rules as they are to be. */
   async #state(change: Partial<FirewallInstance> = {}): Promise<void> {
-    if (!this.#drained) await this.#rules.state({ ...this.#model(), ...change });
+    if (!this.#standing.drained) await this.#rules.state({ ...this.#model(), ...change });
   }
 
   #model(): FirewallInstance {
@@ -354,9 +343,9 @@ export class Instance {
       number,
       terminal: this.#terminal,
       policy: this.#history.policy,
-      generation: this.#generation,
-      role: this.#role === 'draining' || this.#role === 'active' ? this.#role : 'standby',
-      admits: this.#admits,
+      generation: this.#standing.generation,
+      role: this.#standing.ofRules,
+      admits: this.#standing.admits,
       adoption: [],
       tables: {
         firewallCt: host.table('firewall-ct'),
@@ -366,19 +355,11 @@ export class Instance {
     };
   }
 
-  #resume(
-    { role, admits, generation, leaseMs, drainMs, offset, connections }: InstanceRecord,
-    now: number,
-  ): void {
-    this.#role = role === 'drained' ? 'draining' : role;
-    this.#drained = role === 'drained';
-    this.#admits = admits;
-    this.#generation = generation;
-    this.#leaseMs = leaseMs;
-    this.#drainMs = drainMs;
-    this.#counters.resume(offset);
-    if (role === 'active' || role === 'draining') this.#connections.adoption.start(now);
-    for (const kept of connections) this.#connections.resume(kept, now);
+  #resume(record: InstanceRecord, now: number): void {
+    this.#standing.resume(record);
+    this.#counters.resume(record.offset);
+    if (this.role !== 'standby') this.#connections.adoption.start(now);
+    for (const kept of record.connections) this.#connections.resume(kept, now);
   }
 
   #head(): InstanceHead {
@@ -388,22 +369,13 @@ export class Instance {
       number,
       terminal: this.#terminal,
       epoch: id.epoch,
-      role: this.#drained ? 'drained' : this.#role === 'retired' ? 'draining' : this.#role,
-      admits: this.#admits,
-      leaseMs: this.#leaseMs,
-      drainMs: this.#drainMs,
-      generation: this.#generation,
+      ...this.#standing.kept,
       sequence: this.log.sequence,
       imported: this.#imported,
       policy: this.#history.policy,
       earlier: this.#history.earlier,
       ...this.#counters.kept,
     };
-  }
-
-  /** Are the rules of the policy in the switch? */
-  #countsNow(): boolean {
-    return this.#admits && (this.#role === 'active' || this.#role === 'standby');
   }
 
   #policies(): readonly Policy[] {
@@ -413,4 +385,16 @@ export class Instance {
   #couldBe(connection: Connection): boolean {
     return connectionCheck(this.#terminal, this.#policies())(connection) === undefined;
   }
+}
+
+/** Those that come after `last`. Throws StateError `changes-lost` on a gap. */
+function inOrder({ terminal }: InstanceId, deltas: readonly Delta[], last: number): readonly Delta[] {
+  const fresh = deltas.filter(({ sequence }) => sequence > last);
+  for (const [index, { sequence }] of fresh.entries()) {
+    const expected = last + 1 + index;
+    if (sequence === expected) continue;
+    const what = `change ${expected} of ${terminal} is missing, ${sequence} came: take a new snapshot`;
+    throw new StateError('changes-lost', what);
+  }
+  return fresh;
 }

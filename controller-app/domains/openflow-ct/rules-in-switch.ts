@@ -8,23 +8,29 @@ import {
   adoptionRules,
   type FirewallInstance,
   firewallRules,
+  INSTANCE_TABLES,
+  instanceCookies,
   policyRules,
   type Rule,
 } from '../../pipeline/index.js';
 import type { AdoptionSet } from './adoption-set.js';
 import type { FirewallHost } from './host.js';
 
+interface Place {
+  readonly id: InstanceId;
+  readonly number: number;
+  readonly dpid: Dpid;
+  readonly host: FirewallHost;
+}
+
 export class RulesInSwitch {
-  readonly #place: { readonly id: InstanceId; readonly dpid: Dpid; readonly host: FirewallHost };
+  readonly #place: Place;
   readonly #adoption: AdoptionSet;
   /** The groups of adoption rules that the core has, or is about to. */
   readonly #adoptionGroups = new Set<string>();
   #stated: FirewallInstance | undefined;
 
-  constructor(
-    place: { readonly id: InstanceId; readonly dpid: Dpid; readonly host: FirewallHost },
-    adoption: AdoptionSet,
-  ) {
+  constructor(place: Place, adoption: AdoptionSet) {
     this.#place = place;
     this.#adoption = adoption;
   }
@@ -51,7 +57,9 @@ export class RulesInSwitch {
   /** Takes all of them out. May be repeated. */
   async remove(): Promise<void> {
     const names = [this.#group('rules'), this.#group('policy'), ...this.#adoptionGroups];
-    await this.#place.host.setGroups(this.#place.dpid, new Map(names.map((name) => [name, []])));
+    const { dpid, host, number } = this.#place;
+    const sweeps = INSTANCE_TABLES.map((table) => ({ table, ...instanceCookies(number) }));
+    await host.setGroups(dpid, new Map(names.map((name) => [name, []])), sweeps);
     this.#adoptionGroups.clear();
     this.#stated = undefined;
   }
