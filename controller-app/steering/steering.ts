@@ -95,10 +95,13 @@ export class Steering {
   async setAttachments(terminal: string, attachments: readonly Attachment[], watched = true): Promise<void> {
     const before = this.#view(terminal).attachments;
     const joined = attachments.filter((at) => before.length > 0 && !before.includes(at));
-    // Beside another link, a new one is led to when its own switch knows it: until then what is for the terminal arrives by the other.
-    const first = joined.length > 0 ? new Set(joined.map(({ dpid }) => dpid)) : undefined;
-    await this.#change(terminal, (view) => ({ ...view, attachments, watched }), CONFIRMED, first);
-    if (first) await this.#change(terminal, (view) => view);
+    // A new link beside another is first the second everywhere: it is led to when every switch on the way knows it.
+    const second = [...before, ...joined];
+    if (joined.length > 0)
+      await this.#change(terminal, (view) => ({ ...view, attachments: second, watched }));
+    await this.#change(terminal, (view) =>
+      joined.length > 0 && view.attachments !== second ? view : { ...view, attachments, watched },
+    );
   }
 
   setListening(terminal: string, listening: Listening): Promise<void> {
@@ -210,19 +213,18 @@ export class Steering {
     terminal: string,
     update: (view: TerminalView) => TerminalView,
     settle: Settle = CONFIRMED,
-    only: ReadonlySet<Dpid> = new Set(this.#options.topology.switches),
   ): Promise<void> {
     const before = this.#view(terminal);
     const updated = update(before);
     this.#views.set(terminal, updated);
     const gone = before.paths.filter(({ number }) => !updated.paths.some((path) => path.number === number));
-    const { host } = this.#options;
+    const { topology, host } = this.#options;
     const state = async (dpid: Dpid): Promise<void> => {
       const groups = this.#groups(dpid, [updated]);
       for (const path of gone) groups.set(pathGroup(terminal, path), []);
       await this.#stated.get(dpid)?.change(groups, (differing) => host.setGroups(dpid, differing));
     };
-    await Promise.all([...only].map((dpid) => settle(dpid, state(dpid))));
+    await Promise.all(topology.switches.map((dpid) => settle(dpid, state(dpid))));
   }
 
   #view(terminal: string): TerminalView {
