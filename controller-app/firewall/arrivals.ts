@@ -18,8 +18,8 @@ import type { Guards } from './guards.js';
 import { LinkChanges } from './link-changes.js';
 import { isOwnFrame } from './own-frame.js';
 
-/** First frames of a terminal on a port that wait for its rules; more are dropped, as they would be without us. */
-const MAX_WAITING_FRAMES = 64;
+/** First frames of a terminal on a port that wait for its rules: what a busy controller can need; more are dropped, as they would be without us. */
+const WAITING = { frames: 1_024, bytes: 2 ** 20 } as const;
 
 export interface AttachmentEvents {
   /**
@@ -46,7 +46,7 @@ export class Arrivals {
   readonly #options: ArrivalsOptions;
   readonly #leftAt = new Map<string, number>();
   /** Frames that wait for the rules of their port, by terminal and port; no entry once they are in place. */
-  readonly #waiting = new Map<string, Uint8Array[]>();
+  readonly #waiting = new Map<string, { readonly frames: Uint8Array[]; bytes: number }>();
   readonly #changes: LinkChanges;
   readonly #quiet: QuietLog;
 
@@ -113,7 +113,7 @@ export class Arrivals {
     const start = clock.monotonic();
     const left = joins ? undefined : this.#leftAt.get(name);
     const key = place(name, at);
-    this.#waiting.set(key, [first]);
+    this.#waiting.set(key, { frames: [first], bytes: first.length });
     try {
       if (joins) await this.#makeReachable(name, at);
       await this.#bring(name);
@@ -124,11 +124,11 @@ export class Arrivals {
       this.#bring(name).catch(() => {});
       return;
     }
-    const frames = this.#waiting.get(key);
+    const waited = this.#waiting.get(key);
     // The port has gone meanwhile.
-    if (!frames || !registry.attachments(name).includes(at)) return;
+    if (!waited || !registry.attachments(name).includes(at)) return;
     this.#waiting.delete(key);
-    for (const frame of frames) this.#inject(at, frame);
+    for (const frame of waited.frames) this.#inject(at, frame);
     if (registry.attachment(name) !== at) return;
     const haulMs = clock.monotonic() - start;
     events.attached(terminal, at, { awayMs: left === undefined ? undefined : start - left, haulMs });
@@ -168,8 +168,14 @@ export class Arrivals {
   /** Back into the pipeline where the frame came from: it meets the guard like any other. */
   #goOn(name: string, at: Attachment, data: Uint8Array): void {
     const waiting = this.#waiting.get(place(name, at));
-    if (!waiting) this.#inject(at, data);
-    else if (waiting.length < MAX_WAITING_FRAMES) waiting.push(data);
+    if (!waiting) {
+      this.#inject(at, data);
+      return;
+    }
+    if (waiting.frames.length >= WAITING.frames || waiting.bytes + data.length > WAITING.bytes) return;
+    // What comes off the wire is a part of a larger buffer, which should not wait with it.
+    waiting.frames.push(Uint8Array.from(data));
+    waiting.bytes += data.length;
   }
 
   #inject({ dpid, port }: Attachment, data: Uint8Array): void {

@@ -36,7 +36,7 @@ const METERS_A_KIND = 16;
 const FLAGS = 0b0110;
 /** Frames a second and at once, which must all fit in the 512 that a switch can queue for the controller beside others. */
 const LIMITS: Readonly<Record<NoticeKind, { readonly rate: number; readonly burst: number }>> = {
-  seen: { rate: 1_000, burst: 64 },
+  seen: { rate: 5_000, burst: 100 },
   sender: { rate: 100, burst: 5 },
   held: { rate: 10_000, burst: 200 },
 };

@@ -52,19 +52,18 @@ function networkTagRules(here: Here, path: Path): Rule[] {
   });
 }
 
-/** Between the instance and the terminal's ports: from each of them to the instance, and back to one. */
+/**
+ * Between the instance and the terminal's ports. Towards the instance the way is there before any port needs it, from every switch: a terminal
+ * that appears somewhere needs rules on that switch only. Back it leads to one port.
+ */
 function terminalTagRules(here: Here, { attachments }: TerminalView, path: Path): Rule[] {
   const { enter, deliver } = here.tables;
   const tag = terminalSideTag(path.number);
   const toInstance = here.towards(path.ends.dpid);
-  const fromTerminal = new Set(attachments.map(({ dpid }) => here.towards(dpid)));
   return here.trunks.flatMap((port): Rule[] => {
-    if (here.dpid === path.ends.dpid)
-      return fromTerminal.has(port) ? [tagged(port, tag, arrive(path, SIDE.terminal, enter))] : [];
+    if (here.dpid === path.ends.dpid) return [tagged(port, tag, arrive(path, SIDE.terminal, enter))];
     if (port !== toInstance)
-      return toInstance !== undefined && fromTerminal.has(port)
-        ? [tagged(port, tag, [apply(output(toInstance))])]
-        : [];
+      return toInstance === undefined ? [] : [tagged(port, tag, [apply(output(toInstance))])];
     if (localAttachment(here, attachments, path))
       return [tagged(port, tag, arrive(path, SIDE.network, deliver))];
     // To the primary; while that is where the frame comes from, to the other: that way must be there before the terminal changes its link.

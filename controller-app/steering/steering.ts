@@ -92,8 +92,16 @@ export class Steering {
    * The ports where the terminal is; the first is the one where it gets what is for it. `watched`: the controller hears of it when the terminal
    * sends by another.
    */
-  setAttachments(terminal: string, attachments: readonly Attachment[], watched = true): Promise<void> {
-    return this.#change(terminal, (view) => ({ ...view, attachments, watched }));
+  async setAttachments(terminal: string, attachments: readonly Attachment[], watched = true): Promise<void> {
+    const before = this.#view(terminal).attachments;
+    const joined = attachments.filter((at) => before.length > 0 && !before.includes(at));
+    // A new link beside another is first the second everywhere: it is led to when every switch on the way knows it.
+    const second = [...before, ...joined];
+    if (joined.length > 0)
+      await this.#change(terminal, (view) => ({ ...view, attachments: second, watched }));
+    await this.#change(terminal, (view) =>
+      joined.length > 0 && view.attachments !== second ? view : { ...view, attachments, watched },
+    );
   }
 
   setListening(terminal: string, listening: Listening): Promise<void> {

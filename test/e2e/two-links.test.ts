@@ -92,7 +92,8 @@ await t.test(
   async (t) => {
     for (const family of FAMILIES) {
       const address = paguro.host('h2')[family];
-      const probe = await client.probe({ address, port: UDP }, { perSecond: 1000, seconds: 120 });
+      // As many as a port's buffer holds for over a second: a machine that is too busy to run its switches is not what is tested.
+      const probe = await client.probe({ address, port: UDP }, { perSecond: 200, seconds: 120 });
       for (const [to, domain] of [
         ['s2', 'edge-1'],
         ['s1', 'sdn-1'],
