@@ -361,14 +361,12 @@ t.test('store: what is kept is shown, backed up while a controller runs, and put
   const store = await openStore({ folder: join(folder, 'kept'), log: silentLog });
   await store.terminal('alice').setEpoch(41);
   await store.terminal('alice').setPlacement('stay');
-  store
-    .terminal('alice')
-    .setActive({
-      domain: 'edge-1',
-      epoch: epoch(40),
-      number: 3,
-      ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
-    });
+  store.terminal('alice').setActive({
+    domain: 'edge-1',
+    epoch: epoch(40),
+    number: 3,
+    ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
+  });
   await store.flushed();
 
   const shown = await run('store', 'show', '--config', config);
