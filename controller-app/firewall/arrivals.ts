@@ -134,11 +134,14 @@ export class Arrivals {
     events.attached(terminal, at, { awayMs: left === undefined ? undefined : start - left, haulMs });
   }
 
-  /** The way to its second link must be there before what is for the terminal is led along it: switches do not change all at once. */
-  #makeReachable(name: string, at: Attachment): Promise<void> {
-    const { steering, registry } = this.#options;
+  /**
+   * The way to its second link must be there before what is for the terminal is led along it: switches do not change all at once. The guard comes with it:
+   * from then on frames of that port meet it.
+   */
+  async #makeReachable(name: string, at: Attachment): Promise<void> {
+    const { guards, steering, registry } = this.#options;
     const others = registry.attachments(name).filter((one) => one !== at);
-    return steering.setAttachments(name, [...others, at], false);
+    await Promise.all([guards.bring(name), steering.setAttachments(name, [...others, at], false)]);
   }
 
   /** The registry has said so already. */
