@@ -39,6 +39,9 @@ export interface Controller {
   close(): Promise<void>;
 }
 
+/** After the controller's start: an agent that has long been without one tries every 5 s. */
+const AGENT_GRACE_MS = 10_000;
+
 /** Starts a controller. Fails when an address is taken or a plugin cannot be loaded; then nothing is left running. */
 export async function startController(config: ControllerConfig, log: Log): Promise<Controller> {
   const lifetime = new Lifetime();
@@ -127,6 +130,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
   });
   const domains = new Map<string, Domain>();
   const switchDomains = new Map<string, OpenFlowCtDomain>();
+  const remotes: RemoteDomain[] = [];
   for (const domain of config.domains) {
     if (domain.kind === 'openflow-ct') {
       const sdn = new OpenFlowCtDomain({
@@ -159,6 +163,7 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
         },
       });
       domains.set(domain.name, lifetime.own(domain.name, remote));
+      remotes.push(remote);
     }
   }
 
@@ -219,6 +224,13 @@ async function start(config: ControllerConfig, log: Log, lifetime: Lifetime): Pr
 
   await resume({ store, switchDomains, steering: firewall.steering, coordinator, log });
   await channel.listen(config.channel);
+  // An agent that does not come although it has firewalls from before is as good as lost.
+  lifetime.own(
+    'grace',
+    clock.after(AGENT_GRACE_MS, () => {
+      for (const { name, connected } of remotes) if (!connected) coordinator.domainAway(name);
+    }),
+  );
   lifetime.own('http', await startHttp(service, config.http, log));
   const listener = lifetime.own(
     'openflow',

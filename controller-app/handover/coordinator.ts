@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import type { HandoverReport, StandbyStatus } from '../../shared/api/schema.js';
 import type { Domain, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
-import type { FirewallState } from '../../shared/firewall/state.js';
+import type { Epoch, FirewallState } from '../../shared/firewall/state.js';
 import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
 import type { Timer } from '../../shared/runtime/clock.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
@@ -230,15 +230,13 @@ export class Coordinator {
     );
   }
 
-  /** Removes from a domain what an earlier controller left there, once it is of no use any more: a newer instance is active. */
+  /** Removes from a domain what an earlier controller left there, once it is of no use any more: another instance is active, and none is being built there. */
   async sweep(domainName: string): Promise<void> {
     const domain = this.#domain(domainName);
     const { instances } = await domain.health();
     for (const { terminal, epoch } of instances) {
       const record = this.#records.get(terminal);
-      const active = record?.active;
-      if (record && (!active || record.handover !== undefined || epoch >= active.id.epoch)) continue;
-      if (record?.standbys.get(domainName)?.known?.id.epoch === epoch) continue;
+      if (record && !isStray(record, domain, epoch)) continue;
       this.#instances.removeInBackground({ domain, id: { terminal, epoch } });
     }
   }
@@ -430,4 +428,12 @@ export class Coordinator {
     if (record.active) return record.active;
     throw new HandoverError('no-instance', `${record.terminal.name} has no active firewall yet`);
   }
+}
+
+/** An instance that nobody counts with. */
+function isStray({ active, handover, standbys }: FirewallRecord, domain: Domain, epoch: Epoch): boolean {
+  if (!active || handover !== undefined) return false;
+  if (active.domain === domain && active.id.epoch === epoch) return false;
+  const standby = standbys.get(domain.name);
+  return !standby || (standby.known !== undefined && standby.known.id.epoch !== epoch);
 }
