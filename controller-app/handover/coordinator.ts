@@ -8,7 +8,6 @@ import type { Domain, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import type { Epoch, FirewallState } from '../../shared/firewall/state.js';
 import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
-import type { Timer } from '../../shared/runtime/clock.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
 import { mendAddresses, tellAddresses, withTerminal } from './addresses.js';
 import { added } from './counters.js';
@@ -20,6 +19,7 @@ import { type CoordinatorOptions, HandoverError, type HandoverOrder } from './op
 import { isGone, type Placed } from './placed.js';
 import { Pause } from './progress.js';
 import { Standby } from './standby.js';
+import { Takeovers } from './takeover.js';
 
 /** The lease is renewed this many times before it would run out. */
 const RENEWALS_PER_LEASE = 3;
@@ -29,20 +29,30 @@ export class Coordinator {
   readonly #instances: Instances;
   readonly #damping: Damping;
   readonly #renewals: NodeJS.Timeout;
-  /** By domain that is away: when it is taken for dead. */
-  readonly #deadlines = new Map<string, Timer>();
+  readonly #takeovers: Takeovers;
   readonly #pauses = new Map<FirewallRecord, Pause>();
   #closed = false;
 
   constructor(readonly options: CoordinatorOptions) {
     this.#damping = new Damping(() => options.clock.monotonic());
-    this.#instances = new Instances(options, (record, placed, error) => this.#gone(record, placed, error));
+    this.#instances = new Instances(options, (record, placed, error) =>
+      this.#takeovers.gone(record, placed, error),
+    );
     this.#records = new Map(
       options.firewalls.map((firewall) => [
         firewall.terminal.name,
         new FirewallRecord(firewall, options.firstEpoch),
       ]),
     );
+    this.#takeovers = new Takeovers({
+      options,
+      instances: this.#instances,
+      records: this.#records,
+      move: (record, lost, to) => {
+        record.handover = randomUUID();
+        return this.#move(record.handover, record, lost, to, { to: to.name, cause: 'takeover' });
+      },
+    });
     this.#renewals = setInterval(() => {
       for (const record of this.#records.values()) void this.#renewLease(record);
     }, options.timings.leaseMs / RENEWALS_PER_LEASE);
@@ -75,6 +85,8 @@ export class Coordinator {
         continue;
       }
       record.activate(placed, active.ends);
+      // As the earlier controller may have renewed it just before its end.
+      record.leaseEnd = this.options.clock.monotonic() + this.options.timings.leaseMs;
       record.source = this.#instances.follow(record, placed, undefined, mirror);
       this.#refill(record);
     }
@@ -144,7 +156,11 @@ export class Coordinator {
     }
     const id = randomUUID();
     record.handover = id;
-    const report = record.enqueue(() => this.#move(id, record, from, domain, order));
+    const report = record.enqueue(async () => {
+      if (record.active === from) return this.#move(id, record, from, domain, order);
+      if (record.handover === id) record.handover = undefined;
+      return this.#overtaken(id, from, order);
+    });
     return { id, report };
   }
 
@@ -201,24 +217,12 @@ export class Coordinator {
   /** A domain is silent. If it stays so, others take over what is active there. */
   domainAway(name: string): void {
     this.#damping.lost(name);
-    if (this.#deadlines.has(name) || this.#closed) return;
-    const { clock, timings } = this.options;
-    this.#deadlines.set(
-      name,
-      clock.after(timings.takeoverMs, () => {
-        for (const record of this.#records.values()) {
-          const { active } = record;
-          if (active?.domain.name !== name) continue;
-          this.#later(record, () => this.#takeOver(record, active, 'silent'));
-        }
-      }),
-    );
+    this.#takeovers.away(name);
   }
 
   /** It can be reached again: what waits for it goes on, and what an earlier controller left there goes. */
   domainBack(name: string): void {
-    this.#deadlines.get(name)?.close();
-    this.#deadlines.delete(name);
+    this.#takeovers.back(name);
     for (const record of this.#records.values()) {
       record.standbys.get(name)?.wake();
       if (record.active?.domain.name === name) void this.#renewLease(record);
@@ -245,7 +249,7 @@ export class Coordinator {
   async close(): Promise<void> {
     this.#closed = true;
     clearInterval(this.#renewals);
-    for (const timer of this.#deadlines.values()) timer.close();
+    this.#takeovers.close();
     for (const pause of this.#pauses.values()) pause.goOn();
     this.#instances.stop();
     const records = [...this.#records.values()];
@@ -292,11 +296,23 @@ export class Coordinator {
       }).run();
     } finally {
       this.#pauses.delete(record);
-      record.handover = undefined;
+      if (record.handover === id) record.handover = undefined;
       // It may have failed because the old instance is there no more.
       if (record.active === from && order.cause !== 'takeover') void this.#renewLease(record);
       this.#refill(record);
     }
+  }
+
+  /** The firewall was lost, and another took over, before the handover's turn came. */
+  #overtaken(id: string, { domain, id: { terminal, epoch } }: Placed, order: HandoverOrder): HandoverReport {
+    const report: HandoverReport = {
+      ...{ id, terminal, from: domain.name, to: order.to, fromEpoch: epoch, toEpoch: epoch },
+      ...{ cause: order.cause, outcome: 'undone', phases: [], totalMs: 0 },
+      ...{ stateBytes: 0, deltaBytes: 0, connections: 0 },
+      error: `the firewall of ${terminal} in ${domain.name} was lost before: look where it is now, and ask again`,
+    };
+    this.options.onEvent({ kind: 'handover', report });
+    return report;
   }
 
   /** What a firewall that is placed begins with: what a lost one held, what outlived an earlier controller, or nothing. */
@@ -367,54 +383,8 @@ export class Coordinator {
     } catch (error) {
       if (!active) return;
       this.#instances.complain(active, error);
-      if (isGone(error)) this.#gone(record, active, error);
+      if (isGone(error)) this.#takeovers.gone(record, active, error);
     }
-  }
-
-  #gone(record: FirewallRecord, placed: Placed, error: unknown): void {
-    if (record.active !== placed) return;
-    this.#instances.complain(placed, error);
-    this.#later(record, () => this.#takeOver(record, placed, 'gone'));
-  }
-
-  #later(record: FirewallRecord, task: () => Promise<void>): void {
-    const work = record.enqueue(async () => {
-      if (!this.#closed) await task();
-    });
-    this.#instances.inBackground(
-      work.catch((error: unknown) => {
-        this.options.log.error({ terminal: record.terminal.name, error: messageOf(error) }, 'no takeover');
-      }),
-    );
-  }
-
-  /**
-   * Another instance for one that is lost. gone: it is of no use any more, and what arrives is held until there is another. silent: it may still
-   * forward what it knows, and does so until the switches lead elsewhere.
-   */
-  async #takeOver(record: FirewallRecord, lost: Placed, how: 'gone' | 'silent'): Promise<void> {
-    const terminal = record.terminal.name;
-    if (record.active !== lost || (how === 'silent' && !this.#deadlines.has(lost.domain.name))) return;
-    this.options.log.error({ ...lost.id, domain: lost.domain.name, how }, 'the active firewall is lost');
-    if (how === 'gone')
-      await this.options.steering
-        .hold(terminal)
-        .catch((error: unknown) => this.#instances.complain(lost, error));
-    const ready = [...record.standbys.values()]
-      .filter((standby) => standby.ready && standby.domain !== lost.domain)
-      .toSorted((a, b) => (b.ready?.feed.acknowledged ?? 0) - (a.ready?.feed.acknowledged ?? 0));
-    for (const { domain } of ready) {
-      record.handover = randomUUID();
-      const order = { to: domain.name, cause: 'takeover' } as const;
-      const report = await this.#move(record.handover, record, lost, domain, order);
-      if (report.outcome === 'done') return;
-    }
-    if (how === 'silent') return;
-    await record.source?.end();
-    record.source = undefined;
-    record.lose();
-    this.#instances.removeInBackground(lost);
-    this.options.onLost(terminal);
   }
 
   #domain(name: string): Domain {

@@ -402,6 +402,25 @@ t.test('takeover', async (t) => {
     coordinator.domainBack('a');
   });
 
+  t.test('comes later when no standby is ready at first', async (t) => {
+    const { b, coordinator, active, reports } = await system(t, ['b']);
+    const prepare = b.prepare.bind(b);
+    let tried = 0;
+    b.prepare = async () => {
+      tried += 1;
+      throw new DomainError('not-ready', 'start Docker');
+    };
+    const [standby] = (await b.health()).instances;
+    if (standby) await b.retire(standby);
+    coordinator.domainAway('a');
+    await waitFor('the domain has been silent for long', () => tried > 4);
+    t.equal(active().domain.name, 'a', 'control: nobody could take over');
+    b.prepare = prepare;
+    await waitFor('another is active', () => active().domain.name === 'b');
+    t.match(reports, [{ cause: 'takeover', outcome: 'done' }]);
+    coordinator.domainBack('a');
+  });
+
   t.test('goes on to the next standby when the first can not', async (t) => {
     const { a, b, c, ready, active, reports } = await system(t);
     await ready('b', 'c');
