@@ -1,7 +1,10 @@
 /**
  * A running container as a compartment: programs enter its namespaces from outside.
+ *
+ * Its network namespace is held open until the compartment is closed. A namespace that nobody has any more loses its rules before its links: for that moment
+ * its bridge would forward whatever comes. So when a container is killed its firewall goes on, until its ends are off the switch.
  */
-import { access, readFile } from 'node:fs/promises';
+import { access, type FileHandle, open, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type Docker from 'dockerode';
 import { run } from '../../../shared/runtime/command.js';
@@ -17,12 +20,22 @@ export class DockerCompartment implements Compartment {
   readonly ended: Promise<void>;
   #closing: Promise<void> | undefined;
 
-  constructor(
+  private constructor(
     private readonly remove: () => Promise<void>,
     waiting: Docker.Container,
     readonly pid: number,
+    private readonly namespace: FileHandle,
   ) {
     this.ended = this.#untilEnded(waiting);
+  }
+
+  /** `pid`: of the container's first process. Fails when that has ended already. */
+  static async of(
+    remove: () => Promise<void>,
+    waiting: Docker.Container,
+    pid: number,
+  ): Promise<DockerCompartment> {
+    return new DockerCompartment(remove, waiting, pid, await open(`/proc/${pid}/ns/net`));
   }
 
   /**
@@ -47,10 +60,12 @@ export class DockerCompartment implements Compartment {
   start: Compartment['start'] = (file, args) => startAsNobody(this.pid, file, args);
 
   close(): Promise<void> {
-    this.#closing ??= this.remove().catch((error: unknown) => {
-      this.#closing = undefined;
-      throw error;
-    });
+    this.#closing ??= this.remove()
+      .then(() => this.namespace.close())
+      .catch((error: unknown) => {
+        this.#closing = undefined;
+        throw error;
+      });
     return this.#closing;
   }
 

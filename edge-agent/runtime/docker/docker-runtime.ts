@@ -108,7 +108,7 @@ export class DockerRuntime implements InstanceRuntime {
           `the firewall's container ended at once: ${State.Error || `exit code ${State.ExitCode}`}`,
         );
       }
-      return new DockerCompartment(
+      return await DockerCompartment.of(
         () => this.#asking(() => removeContainer(container)),
         this.#patient.getContainer(container.id),
         State.Pid,
