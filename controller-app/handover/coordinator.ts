@@ -224,6 +224,7 @@ export class Coordinator {
   domainBack(name: string): void {
     this.#takeovers.back(name);
     for (const record of this.#records.values()) {
+      record.cleared.delete(name);
       record.standbys.get(name)?.wake();
       if (record.active?.domain.name === name) void this.#renewLease(record);
     }
@@ -335,9 +336,10 @@ export class Coordinator {
       clock,
       damping: this.#damping,
       retryMs: timings.retryMs,
-      build: (where) => {
+      build: async (where) => {
         const { mirror } = record;
         if (!mirror) throw new Error(`the firewall of ${record.terminal.name} holds nothing`);
+        await this.#clear(record, where);
         return this.#instances.build(record, mirror, where, async (step) =>
           this.#pauses.get(record)?.at(step),
         );
@@ -357,6 +359,20 @@ export class Coordinator {
     });
     record.standbys.set(domain.name, standby);
     return standby;
+  }
+
+  /** What an earlier controller left of this terminal goes before something new comes: a domain refuses calls for it afterwards. */
+  async #clear(record: FirewallRecord, domain: Domain): Promise<void> {
+    if (record.cleared.has(domain.name)) return;
+    const { instances } = await domain.health();
+    const { active } = record;
+    for (const { terminal, epoch } of instances) {
+      if (terminal !== record.terminal.name) continue;
+      record.noteEpoch(epoch);
+      if (active?.domain === domain && active.id.epoch === epoch) continue;
+      await this.#instances.remove({ domain, id: { terminal, epoch } });
+    }
+    record.cleared.add(domain.name);
   }
 
   /** Standbys where they are wanted, and nowhere else. */
