@@ -7,7 +7,9 @@
 import { access, type FileHandle, open, readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type Docker from 'dockerode';
+import { DomainError } from '../../../shared/domain/domain.js';
 import { run } from '../../../shared/runtime/command.js';
+import { messageOf } from '../../../shared/runtime/message-of.js';
 import { startAsNobody } from '../as-nobody.js';
 import type { Compartment } from '../runtime.js';
 
@@ -29,13 +31,13 @@ export class DockerCompartment implements Compartment {
     this.ended = this.#untilEnded(waiting);
   }
 
-  /** `pid`: of the container's first process. Fails when that has ended already. */
+  /** `pid`: of the container's first process. Fails with `refused` when its namespace can't be held. */
   static async of(
     remove: () => Promise<void>,
     waiting: Docker.Container,
     pid: number,
   ): Promise<DockerCompartment> {
-    return new DockerCompartment(remove, waiting, pid, await open(`/proc/${pid}/ns/net`));
+    return new DockerCompartment(remove, waiting, pid, await heldNamespace(pid));
   }
 
   /**
@@ -71,6 +73,15 @@ export class DockerCompartment implements Compartment {
 
   #inside(file: string, args: readonly string[]): string[] {
     return ['--target', `${this.pid}`, '--net', '--mount', '--', file, ...args];
+  }
+}
+
+async function heldNamespace(pid: number): Promise<FileHandle> {
+  try {
+    return await open(`/proc/${pid}/ns/net`);
+  } catch (cause) {
+    const what = `the network namespace of the firewall's container cannot be held: ${messageOf(cause)}; the agent needs CAP_SYS_PTRACE, and the container must not end at once`;
+    throw new DomainError('refused', what, { cause });
   }
 }
 
