@@ -226,7 +226,9 @@ export class Coordinator {
     for (const record of this.#records.values()) {
       record.cleared.delete(name);
       record.standbys.get(name)?.wake();
-      if (record.active?.domain.name === name) void this.#renewLease(record);
+      if (record.active?.domain.name !== name) continue;
+      record.source?.wake();
+      void this.#renewLease(record);
     }
     this.#instances.inBackground(
       this.sweep(name).catch((error: unknown) => {

@@ -38,6 +38,7 @@ export class Source {
   /** Ends the following under way, for the whole state to be taken. */
   #following = new AbortController();
   #differs = false;
+  #nap = new AbortController();
 
   /** `sequence`: of the instance's last change that is in the mirror; undefined: that is not known, and its whole state is taken first. */
   constructor(
@@ -63,10 +64,16 @@ export class Source {
     this.#timer?.close();
   }
 
+  /** The instance can be reached again: what waits for that goes on at once. */
+  wake(): void {
+    this.#nap.abort();
+  }
+
   /** Ends it; settles when nothing more comes from it. May be called twice. */
   end(): Promise<void> {
     this.#ending.abort();
     this.#following.abort();
+    this.#nap.abort();
     this.#timer?.close();
     return this.done;
   }
@@ -92,7 +99,8 @@ export class Source {
           continue;
         }
         this.options.onTrouble(this.from, error);
-        await sleep(this.options.clock, waitMs, signal).catch(() => {});
+        this.#nap = new AbortController();
+        await sleep(this.options.clock, waitMs, this.#nap.signal).catch(() => {});
         waitMs = Math.min(waitMs * 2, RETRY_MS.most);
       }
     }

@@ -207,6 +207,10 @@ await t.test('the controller is killed and comes back: connections at the edge l
 
 await t.test('the agent is killed and comes back: what the controller knows lives on', async (t) => {
   const { epoch } = (await paguro.terminal('alice')).active ?? { epoch: 0 };
+  // After its own restart the controller knows what happened meanwhile when the agent has come back and told it.
+  await waitFor('the agent is back', async () => (await paguro.domain('edge-1'))?.ok ?? false);
+  await open();
+  await allAlive(t);
   await paguro.killAgent();
   await paguro.startAgent();
   await waitFor(
