@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { pack } from 'msgpackr';
 import t, { type Test } from 'tap';
 import { Trust } from '../../controller-app/domains/remote/trust.js';
-import { Coordinator } from '../../controller-app/handover/coordinator.js';
+import type { Coordinator } from '../../controller-app/handover/coordinator.js';
 import { entryOf, tupleOf } from '../../edge-agent/conntrack/connection.js';
 import { writeDeletion, writeEntry } from '../../edge-agent/conntrack/entry.js';
 import { ConnectionMirror } from '../../edge-agent/domain/connection-mirror.js';
@@ -26,11 +26,10 @@ import {
   type RuleCounter,
 } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
-import { realClock } from '../../shared/runtime/clock.js';
-import { silentLog } from '../../shared/runtime/log.js';
 import { anyConnection, realisticTable } from '../fixtures/connection-tables.js';
 import { attributeTree } from '../fixtures/conntrack-messages.js';
 import { policyArbitrary } from '../fixtures/firewall-arbitraries.js';
+import { quietCoordinator } from '../fixtures/quiet-coordinator.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
 import { alice, bob, connectedPair, examplePolicy } from '../fixtures/reference-environment.js';
 
@@ -114,27 +113,8 @@ t.test('an export that cannot be the instance’s is refused whole', async (t) =
   });
 });
 
-function coordinatorOf(domains: readonly Domain[]): Coordinator {
-  return new Coordinator({
-    domains: new Map(domains.map((domain) => [domain.name, domain])),
-    steering: {
-      addPath: async () => {},
-      setActive: async () => {},
-      removePath: async () => {},
-      hold: async () => {},
-      takeOver: async () => {},
-    },
-    firewalls: [{ terminal: alice, policy: examplePolicy, standbys: [] }],
-    timings: { drainMs: 10, leaseMs: 60_000, takeoverMs: 1_000, digestMs: 60_000, retryMs: 1_000 },
-    firstEpoch: 2,
-    transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
-    log: silentLog,
-    clock: realClock,
-    onEvent: () => {},
-    onLost: () => {},
-    reclaim: (found) => found,
-  });
-}
+const coordinatorOf = (domains: readonly Domain[]): Coordinator =>
+  quietCoordinator(domains, { drainMs: 10, firstEpoch: 2, reclaim: (found) => found });
 
 t.test('a handover from an agent that lies is undone, and nothing reaches the other domain', async (t) => {
   for (const [what, [lie, says]] of Object.entries(LIES)) {

@@ -5,17 +5,17 @@ import t from 'tap';
 import { EventBus } from '../../controller-app/event-bus.js';
 import { LINK_CHANGES, LinkChanges } from '../../controller-app/firewall/link-changes.js';
 import { isOwnFrame } from '../../controller-app/firewall/own-frame.js';
-import { Coordinator } from '../../controller-app/handover/coordinator.js';
 import { Placement } from '../../controller-app/placement.js';
 import { loadPlugins } from '../../controller-app/plugins.js';
 import type { Attachment } from '../../controller-app/steering/view.js';
 import { Registry } from '../../controller-app/terminals/registry.js';
 import type { ApiEvent } from '../../shared/api/schema.js';
 import { type Domain, DomainError, dpid } from '../../shared/domain/domain.js';
-import { ManualClock, realClock } from '../../shared/runtime/clock.js';
+import { ManualClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
+import { quietCoordinator } from '../fixtures/quiet-coordinator.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
-import { alice, bob, examplePolicy } from '../fixtures/reference-environment.js';
+import { alice, bob } from '../fixtures/reference-environment.js';
 import { ethernet, tagged, udp } from '../harness/hosts/frames.js';
 import { waitFor } from '../lab/wait.js';
 
@@ -130,27 +130,8 @@ function places(t: { teardown(done: () => Promise<void>): void }) {
       return typeof value === 'function' ? value.bind(target) : value;
     },
   });
-  const coordinator = new Coordinator({
-    domains: new Map<string, Domain>([
-      ['a', new ReferenceDomain('a')],
-      ['b', failing],
-    ]),
-    steering: {
-      addPath: async () => {},
-      setActive: async () => {},
-      removePath: async () => {},
-      hold: async () => {},
-      takeOver: async () => {},
-    },
-    firewalls: [{ terminal: alice, policy: examplePolicy, standbys: [] }],
-    timings: { drainMs: 5, leaseMs: 60_000, takeoverMs: 1_000, digestMs: 60_000, retryMs: 1_000 },
-    firstEpoch: 1,
-    transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
-    log: silentLog,
-    clock: realClock,
-    onEvent: () => {},
-    onLost: () => {},
-    reclaim: () => alice,
+  const coordinator = quietCoordinator([new ReferenceDomain('a'), failing], {
+    ...{ drainMs: 5, firstEpoch: 1, reclaim: () => alice },
   });
   const clock = new ManualClock();
   let attachment = at(s1, 1);
