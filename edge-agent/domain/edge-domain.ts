@@ -261,9 +261,8 @@ export class EdgeDomain implements Domain {
     );
     const results = await Promise.allSettled([...removals, this.#spares.close()]);
     await Promise.all(this.#removals);
-    const failed = [...results, ...(await Promise.allSettled([this.#unfinished.finish()]))].find(
-      (result) => result.status === 'rejected',
-    );
+    const last = await Promise.allSettled([this.#unfinished.finish(), this.options.wiring.close()]);
+    const failed = [...results, ...last].find((result) => result.status === 'rejected');
     if (failed) throw failed.reason;
   }
 

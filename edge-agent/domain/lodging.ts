@@ -1,8 +1,8 @@
 /**
  * A lodging: what an instance lives in, with nothing of any terminal in it. A compartment with its bridge, which is down, and both ends joined to that.
  *
- * It takes almost half a second to make and nothing to keep, so a domain keeps one ready (spares.ts). Each is used once: what a terminal has been in
- * is removed, never given to another.
+ * It takes almost half a second to make and nothing to keep, so a domain keeps one ready (spares.ts). Each is used once: the compartment that a terminal
+ * has been in is removed, never given to another. Its wires, which know of no terminal, may serve again.
  */
 import { type BridgeLimits, joinEnds, makeBridge } from '../bridge/inner-bridge.js';
 import type { Compartment, InstanceRuntime } from '../runtime/runtime.js';
@@ -44,13 +44,13 @@ export class Lodging {
   /** Whatever goes wrong is undone before the promise settles. */
   static async make({ runtime, wiring, unfinished }: LodgingParts): Promise<Lodging> {
     const parts = await Promise.allSettled([runtime.create(), wiring.create()]);
+    const [compartment, wires] = parts;
     const undo = async (): Promise<void> => {
-      for (const part of parts) {
+      for (const part of [wires, compartment]) {
         if (part.status === 'fulfilled')
           await unfinished.undo('a part of an instance', () => part.value.close());
       }
     };
-    const [compartment, wires] = parts;
     try {
       if (compartment.status === 'rejected') throw compartment.reason;
       if (wires.status === 'rejected') throw wires.reason;
@@ -92,10 +92,12 @@ export class Lodging {
 
   /** Removes everything; settles when it is gone, or is left to be tried again. Never fails. */
   removed(): Promise<void> {
-    this.#removing ??= Promise.all([
-      this.unfinished.undo('a container', () => this.compartment.close()),
-      this.unfinished.undo('the ends of an instance', () => this.wires.close()),
-    ]).then(() => {});
+    this.#removing ??= this.#remove();
     return this.#removing;
+  }
+
+  async #remove(): Promise<void> {
+    await this.unfinished.undo('the ends of an instance', () => this.wires.close());
+    await this.unfinished.undo('a container', () => this.compartment.close());
   }
 }

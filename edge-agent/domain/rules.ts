@@ -67,13 +67,13 @@ export class InstalledRules {
   /** Admits new connections from now on; without the agent, which closes the gate after `forMs`, for the seconds that the rules say. Starts no process. */
   async openGate(forMs: number): Promise<void> {
     this.#openUntil = performance.now() + forMs;
-    await setGate(this.compartment, this.#contents.terminal, true);
+    setGate(this.compartment, this.#contents.terminal, true);
   }
 
   /** Admits no new connections any more. Starts no process. */
   async closeGate(): Promise<void> {
     this.#openUntil = 0;
-    await setGate(this.compartment, this.#contents.terminal, false);
+    setGate(this.compartment, this.#contents.terminal, false);
   }
 
   get #isOpen(): boolean {
@@ -87,15 +87,15 @@ export class InstalledRules {
   async setTerminal(terminal: Terminal, between: () => Promise<void>): Promise<void> {
     const before = this.#contents.terminal;
     const gone = without(before, terminal);
-    await setGate(this.compartment, gone, false);
+    setGate(this.compartment, gone, false);
     try {
       await this.change({ terminal });
     } catch (error) {
-      if (this.#isOpen) await setGate(this.compartment, gone, true);
+      if (this.#isOpen) setGate(this.compartment, gone, true);
       throw error;
     }
     await between();
-    if (this.#isOpen) await setGate(this.compartment, without(terminal, before), true);
+    if (this.#isOpen) setGate(this.compartment, without(terminal, before), true);
   }
 
   counters(): Promise<readonly RuleCounter[]> {

@@ -11,6 +11,8 @@ export type LongRunning = ChildProcessByStdio<Writable, Readable, Readable>;
 export interface Compartment {
   /** The first process of the compartment: its namespaces are the compartment's. */
   readonly pid: number;
+  /** Its network namespace, for ip(8) and nsenter(1): until it is closed, also when its processes have ended. */
+  readonly namespace: string;
   /** Runs a program of the compartment's own file system in it. Fails with a CommandError, like `run`. */
   run(file: string, args: readonly string[], options?: CommandOptions): Promise<CommandResult>;
   /**

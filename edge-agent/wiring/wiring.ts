@@ -13,17 +13,22 @@ export interface Wires {
   enter(compartment: Compartment): Promise<void>;
   /** Makes sure that the switch still has both ends. Fails with `not-ready` when it is not the one that they were made for. */
   confirm(): Promise<void>;
-  /** The switch lets go of both ends: from then on nothing gets in or out. May be repeated. */
+  /** From then on nothing gets in or out. May be repeated. */
   detach(): Promise<void>;
-  /** Removes both ends from the switch and from the machine. May be called twice, and again when it failed. */
+  /**
+   * Gives them up: nothing of them is left in the compartment, which must still be there. The wiring removes them, or keeps them for an instance to come.
+   * May be called twice, and again when it failed.
+   */
   close(): Promise<void>;
 }
 
 export interface Wiring {
   /** The switch that the ends are ports of. Fails with `not-ready` when it is not there. */
   check(): Promise<Ends['dpid']>;
-  /** Two new ends. Whatever goes wrong is undone before the call fails. */
+  /** Two ends that nobody has. Whatever goes wrong is undone before the call fails. */
   create(): Promise<Wires>;
   /** Removes what an earlier life of this agent left. */
   removeLeftovers(): Promise<void>;
+  /** Removes what was kept for instances to come; from then on nothing is kept. May be called twice, and again when it failed. */
+  close(): Promise<void>;
 }

@@ -5,14 +5,17 @@
 import '../lab/enter.js';
 import t from 'tap';
 import type { EdgeDomain } from '../../edge-agent/domain/edge-domain.js';
+import { VethWiring } from '../../edge-agent/wiring/veth/veth-wiring.js';
 import type { InstanceId } from '../../shared/domain/domain.js';
 import { type Connection, connectionKey } from '../../shared/firewall/connection.js';
 import { ConnectionsDigest } from '../../shared/firewall/digest.js';
 import { type Policy, policySchema } from '../../shared/firewall/policy.js';
 import { type Change, type Delta, epoch } from '../../shared/firewall/state.js';
 import { run } from '../../shared/runtime/command.js';
+import { silentLog } from '../../shared/runtime/log.js';
 import { EdgeBench, FAMILIES, LEASE_MS, NOTHING, PORT, SYN, tcp } from '../fixtures/edge-bench.js';
 import { alice, BRIDGE, SERVER, TERMINAL } from '../fixtures/edge-lab.js';
+import { endsUp } from '../fixtures/ends-up.js';
 import { bob } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/index.js';
 
@@ -275,6 +278,70 @@ await t.test('a spare is ready, is used, and is nobody’s instance', async (t) 
   );
   await next.close();
   await killed.close();
+});
+
+await t.test('ends that an instance had serve another, and lead nowhere meanwhile', async (t) => {
+  await bench.untilNothingRemains();
+  const wiring = new VethWiring({ agent: 'edge-6', bridge: BRIDGE, log: silentLog, restMs: 0 });
+  const domain = await lab.startDomain('edge-6', { spares: 0, wiring });
+  const passes = async (): Promise<readonly boolean[]> =>
+    bench.outbound([tcp('ipv4', 'outbound', SYN), tcp('ipv6', 'outbound', SYN)]);
+
+  const first = await bench.active({}, domain);
+  t.same(await passes(), [true, true], 'control: what its policy says passes');
+  const its = [...(await endsUp())].sort();
+  t.equal(its.length, 2);
+  // Those of other agents are on the bridge, too.
+  const [prefix = ''] = its.map((name) => name.slice(0, -2));
+  const ports = async (): Promise<readonly string[]> => {
+    const { stdout } = await run('ovs-vsctl', ['list-ports', BRIDGE]);
+    return stdout
+      .split('\n')
+      .filter((name) => name.startsWith(prefix))
+      .sort();
+  };
+  await domain.retire(first.id);
+  t.same(await endsUp(), [], 'no end is up');
+  await waitFor('its container to go', async () => (await bench.remains()).containers === 0);
+  t.same(await ports(), its, 'the switch has kept its ports');
+
+  const other = { ...bench.snapshot(), terminal: bob };
+  const ends = await domain.prepare(other, epoch(100));
+  t.same(await ports(), its, 'they are those of the next one');
+  await lab.through(ends);
+  await domain.activate({ terminal: bob.name, epoch: epoch(100) }, LEASE_MS);
+  t.same(await passes(), [false, false], 'it knows nothing of the terminal that was here before');
+  await domain.retire({ terminal: bob.name, epoch: epoch(100) });
+
+  await waitFor('its container to go', async () => (await bench.remains()).containers === 0);
+  const again = await bench.active({}, domain);
+  t.same(await ports(), its);
+  t.same(await passes(), [true, true], 'control: the terminal’s own firewall with the same ends');
+  const [container] = await bench.docker.listContainers({ all: true });
+  await bench.docker.getContainer(container?.Id ?? '').kill();
+  await domain.retire(again.id);
+  t.same(await endsUp(), [], 'those of a killed container are shut, too');
+  await waitFor('its container to go', async () => (await bench.remains()).containers === 0);
+  const last = await bench.active({}, domain);
+  t.same(await ports(), its, 'and serve again');
+  t.same(await passes(), [true, true]);
+
+  await run('ip', ['link', 'delete', its[0] ?? '']);
+  await domain.retire(last.id);
+  t.equal(
+    (await bench.active({}, domain)).id.terminal,
+    last.id.terminal,
+    'ends that are broken are replaced',
+  );
+  t.same(await passes(), [true, true]);
+  t.not(
+    (await endsUp()).some((name) => its.includes(name)),
+    'by new ones',
+  );
+  await domain.close();
+  t.same(await ports(), [], 'the agent leaves none');
+  const { stdout: links } = await run('ip', ['-brief', 'link']);
+  t.notOk(links.includes(prefix), 'nor a link');
 });
 
 function established(deltas: readonly Delta[], one: Connection): boolean {

@@ -26,7 +26,7 @@ export class DockerCompartment implements Compartment {
     private readonly remove: () => Promise<void>,
     waiting: Docker.Container,
     readonly pid: number,
-    private readonly namespace: FileHandle,
+    private readonly held: FileHandle,
   ) {
     this.ended = this.#untilEnded(waiting);
   }
@@ -38,6 +38,10 @@ export class DockerCompartment implements Compartment {
     pid: number,
   ): Promise<DockerCompartment> {
     return new DockerCompartment(remove, waiting, pid, await heldNamespace(pid));
+  }
+
+  get namespace(): string {
+    return `/proc/${process.pid}/fd/${this.held.fd}`;
   }
 
   /**
@@ -63,7 +67,7 @@ export class DockerCompartment implements Compartment {
 
   close(): Promise<void> {
     this.#closing ??= this.remove()
-      .then(() => this.namespace.close())
+      .then(() => this.held.close())
       .catch((error: unknown) => {
         this.#closing = undefined;
         throw error;
