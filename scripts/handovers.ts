@@ -38,7 +38,7 @@ const program = new Command('npm run handovers --')
   .option('--control <n>', 'so many that break before they make', numberFrom(0, 100), 10)
   .option(
     '--rate <n>',
-    'so many datagrams a second, of each family in each direction',
+    'so many datagrams a second, of each family in each direction; TCP in proportion',
     numberFrom(10, 2_000),
     1_000,
   )

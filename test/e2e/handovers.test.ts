@@ -10,8 +10,8 @@ t.setTimeout(200_000);
 
 const HANDOVERS = 8;
 const CONTROL = 3;
-/** Few enough for a busy machine: at 1,000 the switches' input queues overflow when they are not read for an eighth of a second. */
-const RATE = 200;
+/** Few enough for a busy machine: at 1,000 the switches' input queues overflow when they are not read for an eighth of a second, at 100 for more than one. */
+const RATE = 100;
 const program = fileURLToPath(new URL('../../scripts/handovers.js', import.meta.url));
 
 // It enters a lab of its own.

@@ -3,9 +3,10 @@
  * Usage: keeper.js LAUNCHER-PID PROGRAM [ARGUMENT…]. Started through `launch.ts`, never by hand.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { cpSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { realClock, sleep } from '../../shared/runtime/clock.js';
+import { messageOf } from '../../shared/runtime/message-of.js';
 import { createLabFolder, removeLabFolder, startTime, sweepDeadLabs } from './folder.js';
 import { exitCode } from './launch.js';
 
@@ -68,8 +69,21 @@ async function finish(code: number): Promise<void> {
   while (dying !== undefined && startTime(dying) !== undefined && performance.now() < deadline) {
     await sleep(realClock, 5);
   }
+  if (code !== 0) keepLogs();
   removeLabFolder(lab);
   process.exit(code);
+}
+
+/** PAGURO_KEEP names a folder for the logs of labs whose program failed: with a lab its logs go, and what went wrong is in them. */
+function keepLogs(): void {
+  const folder = process.env.PAGURO_KEEP;
+  if (!folder) return;
+  try {
+    const isLog = (path: string): boolean => path === lab.folder || path.endsWith('.log');
+    cpSync(lab.folder, join(folder, `lab-${lab.id}`), { recursive: true, filter: isLog });
+  } catch (error) {
+    console.error(`the lab's logs could not be kept in ${folder}: ${messageOf(error)}`);
+  }
 }
 
 child.once('error', (error) => {

@@ -3,6 +3,8 @@
  * is plain JavaScript outside the compiled tree, so it is tried as its users do: as a program.
  */
 import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import t from 'tap';
 import { sourceFile } from '../lab/project.js';
@@ -127,6 +129,7 @@ function again(text: string): { lines: readonly string[]; code: number | null; s
 
 t.test('a file is run so many times, and each failure counts: nothing is tried again', async (t) => {
   const folder = t.testdir({
+    logs: {},
     'good.js': '',
     // Fails the second time, and only then.
     'flaky.js': `import { existsSync, writeFileSync } from 'node:fs';
@@ -134,14 +137,17 @@ t.test('a file is run so many times, and each failure counts: nothing is tried a
       writeFileSync('first', '');
       if (once && !existsSync('second')) { writeFileSync('second', ''); process.exit(3); }`,
   });
+  const logs = join(folder, 'logs');
+  const options = JSON.stringify({ cwd: folder, logs });
   const run = (file: string) =>
-    again(
-      `process.exitCode = await runAgain([${JSON.stringify(file)}], 3, { cwd: ${JSON.stringify(folder)} })`,
-    );
+    again(`process.exitCode = await runAgain([${JSON.stringify(file)}], 3, ${options})`);
   const good = run('good.js');
   t.equal(good.code, 0, good.stderr);
   t.equal(good.lines.at(-1), 'good.js: 3 of 3 runs passed, of 3 wanted');
+  t.same(readdirSync(logs), [], 'without a failure nothing is kept');
   const flaky = run('flaky.js');
+  const [kept = ''] = readdirSync(logs);
+  t.same(readdirSync(join(logs, kept)), ['flaky-2.log'], 'what a failed run said is kept');
   t.equal(flaky.code, 1);
   t.match(flaky.lines[1], /^flaky\.js 2\/3: FAILED in .* s \(exit code 3\), see /);
   t.equal(flaky.lines.at(-1), 'flaky.js: 2 of 3 runs passed, of 3 wanted');
@@ -149,10 +155,29 @@ t.test('a file is run so many times, and each failure counts: nothing is tried a
 
 t.test('a run that does not end is ended, and has failed', async (t) => {
   const folder = t.testdir({ 'hangs.js': 'setInterval(() => {}, 1000)' });
-  const options = `{ cwd: ${JSON.stringify(folder)}, runMs: 200 }`;
+  const options = JSON.stringify({ cwd: folder, logs: folder, runMs: 200 });
   const { lines, code } = again(`process.exitCode = await runAgain(['hangs.js'], 1, ${options})`);
   t.equal(code, 1);
   t.match(lines[0], /FAILED .*longer than 0\.2 s/);
+});
+
+t.test('Ctrl-C ends it: the run that it met has not failed, and nothing is left', async (t) => {
+  const folder = t.testdir({
+    logs: {},
+    'good.js': '',
+    'long.js': 'setInterval(() => {}, 1000); process.kill(process.ppid, "SIGINT");',
+  });
+  const logs = join(folder, 'logs');
+  const options = JSON.stringify({ cwd: folder, logs });
+  const { lines, code } = again(
+    `process.exitCode = await runAgain(['good.js', 'long.js', 'good.js'], 1, ${options})`,
+  );
+  t.equal(code, 130);
+  t.same(lines.slice(1), [
+    'good.js: 1 of 1 runs passed, of 1 wanted',
+    'long.js: 0 of 0 runs passed, of 1 wanted',
+  ]);
+  t.same(readdirSync(logs), []);
 });
 
 t.test('what is to be run again is read from the arguments', async (t) => {

@@ -14,9 +14,12 @@ import {
   type Traffic,
 } from '../hosts/index.js';
 
-/** Segments that come one by one: bursts would fill the switches' input queues, and what is lost there is no handover's. */
-const PUSH = { tickMs: 10, chunkBytes: 1_400 } as const;
-const ECHO = { tickMs: 20, chunkBytes: 512 } as const;
+/**
+ * Segments that come one by one, in proportion to the datagrams: bursts would fill the switches' input queues, and what is lost there is no
+ * handover's.
+ */
+const PUSH = { perDatagram: 0.1, chunkBytes: 1_400 } as const;
+const ECHO = { perDatagram: 0.05, chunkBytes: 512 } as const;
 
 export interface TrafficPorts {
   readonly datagrams: readonly [number, number];
@@ -48,7 +51,10 @@ export class MeasuredTraffic {
     readonly connections: number,
   ) {}
 
-  /** Settles when all of it flows. The terminal opens everything, as its policy asks. `perSecond`: datagrams of each family in each direction. */
+  /**
+   * Settles when all of it flows. The terminal opens everything, as its policy asks. `perSecond`: datagrams of each family in each direction; a tenth
+   * of it are the segments of a push, a twentieth those of an echo.
+   */
   static async start(
     terminal: Host,
     server: Host,
@@ -57,8 +63,8 @@ export class MeasuredTraffic {
   ): Promise<MeasuredTraffic> {
     const [client, pusher] = [startTraffic(terminal), startTraffic(server)];
     try {
-      await pusher.listen({ tcp: [{ port: ports.push, mode: 'server-only' }] }, PUSH);
-      await pusher.listen({ tcp: [{ port: ports.echo, mode: 'echo' }] }, ECHO);
+      await pusher.listen({ tcp: [{ port: ports.push, mode: 'server-only' }] }, rate(PUSH, perSecond));
+      await pusher.listen({ tcp: [{ port: ports.echo, mode: 'echo' }] }, rate(ECHO, perSecond));
       const targets = [server.ipv4, server.ipv6].flatMap((address) => [
         { address, port: ports.push, mode: 'server-only' as const },
         { address, port: ports.echo, mode: 'echo' as const },
@@ -109,4 +115,11 @@ export class MeasuredTraffic {
   async close(): Promise<void> {
     await Promise.all([this.datagrams.close(), this.client.close(), this.server.close()]);
   }
+}
+
+function rate(
+  { perDatagram, chunkBytes }: typeof PUSH | typeof ECHO,
+  perSecond: number,
+): { tickMs: number; chunkBytes: number } {
+  return { tickMs: Math.round(1_000 / (perSecond * perDatagram)), chunkBytes };
 }
