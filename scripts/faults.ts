@@ -2,6 +2,7 @@
  * `npm run faults`: the fault matrix, all of it or the cells that are named, as a table.
  */
 import '../test/lab/enter.js';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { messageOf } from '../shared/runtime/message-of.js';
 import { CELLS, type Cell, REPRESENTATIVES } from '../test/harness/faults/cells.js';
@@ -9,19 +10,24 @@ import { Matrix } from '../test/harness/faults/matrix.js';
 import type { CellResult } from '../test/harness/faults/run-cell.js';
 import { markdown, oneLine } from '../test/harness/faults/table.js';
 
-const USAGE = `usage: npm run faults -- [--representatives | --list | NAME-OR-PART-OF-ONE…]
-  without a name all ${CELLS.length} cells; "steer ×" and "agent killed" are parts of names`;
+const USAGE = `usage: npm run faults -- [--representatives | --list] [--evidence FOLDER] [NAME-OR-PART-OF-ONE…]
+  without a name all ${CELLS.length} cells; "steer ×" and "agent killed" are parts of names
+  --evidence FOLDER   keep logs and the state of everything for each cell that goes wrong`;
 
 /** Ends the lab, and with it everything in it. */
 function end(code: number): never {
   process.exit(code);
 }
 
-function wanted(): readonly Cell[] {
+function wanted(): { readonly cells: readonly Cell[]; readonly evidence: string | undefined } {
   try {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
-      options: { representatives: { type: 'boolean' }, list: { type: 'boolean' } },
+      options: {
+        representatives: { type: 'boolean' },
+        list: { type: 'boolean' },
+        evidence: { type: 'string' },
+      },
     });
     const among = values.representatives ? REPRESENTATIVES : CELLS;
     const cells = among.filter(
@@ -32,18 +38,19 @@ function wanted(): readonly Cell[] {
       for (const { name } of cells) console.log(name);
       end(0);
     }
-    return cells;
+    const { evidence } = values;
+    return { cells, evidence: evidence === undefined ? undefined : resolve(evidence) };
   } catch (error) {
     console.error(`${messageOf(error)}\n${USAGE}`);
     return end(2);
   }
 }
 
-const cells = wanted();
+const { cells, evidence } = wanted();
 const began = performance.now();
 const results: CellResult[] = [];
 try {
-  const matrix = await Matrix.start();
+  const matrix = await Matrix.start(evidence);
   for (const cell of cells) {
     const result = await matrix.run(cell);
     results.push(result);

@@ -62,14 +62,18 @@ export async function bringTo(lab: FaultLab, domain: Place): Promise<void> {
   await atRest(paguro, TERMINAL, STANDBYS, SETTLE_MS);
 }
 
-/** Never fails: what goes wrong is the result. */
-export async function runCell(lab: FaultLab, cell: Cell): Promise<CellResult> {
-  const run = new CellRun(lab, cell);
+/** Never fails: what goes wrong is the result. `onFault` is called, once, as soon as something does, and waited for. */
+export async function runCell(
+  lab: FaultLab,
+  cell: Cell,
+  onFault: () => Promise<void> = async () => {},
+): Promise<CellResult> {
+  const run = new CellRun(lab, cell, onFault);
   let outcome: CellResult['outcome'] = 'FAULT';
   try {
     outcome = await run.run();
   } catch (error) {
-    run.faults.push(messageOf(error));
+    await run.wrong(messageOf(error));
   } finally {
     await run.close().catch((error: unknown) => run.faults.push(messageOf(error)));
   }
@@ -89,6 +93,7 @@ class CellRun {
   constructor(
     readonly lab: FaultLab,
     readonly cell: Cell,
+    readonly onFault: () => Promise<void>,
   ) {}
 
   async run(): Promise<Outcome> {
@@ -102,7 +107,7 @@ class CellRun {
     this.#wire = wire;
     await life.open(from);
     this.connections = life.size;
-    this.#expect('before the fault', casualties(await life.judge()));
+    await this.#expect('before the fault', casualties(await life.judge()));
     if (from.startsWith('edge')) await this.#expectAdmission(from, true);
     if (cell.step !== 'idle') await orderPaused(paguro, TERMINAL, to, cell.step);
     this.#heal = await lab.break(cell.fault, where);
@@ -110,15 +115,15 @@ class CellRun {
     if (cell.step !== 'idle' && !controllerAway) await paguro.api.continue(TERMINAL);
     // Nothing forbidden may pass in all this time.
     const during = await wire.during(sleep(realClock, FAULT_MS));
-    if (controllerAway) this.#expect('while the controller is away', casualties(await life.judge()));
+    if (controllerAway) await this.#expect('while the controller is away', casualties(await life.judge()));
     if (isCutOff(cell)) await this.#expectAdmission('edge-1', false);
     await this.#mend();
     const judged = await this.#afterwards(life);
     const last = await wire.round();
     const { tried, passed } = count([...during, last]);
     this.forbidden = tried;
-    this.#expect('unfiltered', passed);
-    this.#expect('doubled', await life.doubled());
+    await this.#expect('unfiltered', passed);
+    await this.#expect('doubled', await life.doubled());
     return this.#outcome(judged);
   }
 
@@ -146,30 +151,36 @@ class CellRun {
     const judged = await life.judge();
     await life.open('afterwards');
     const fresh = (await life.judge()).filter(({ name }) => name.startsWith('afterwards'));
-    this.#expect('opened afterwards', casualties(fresh));
+    await this.#expect('opened afterwards', casualties(fresh));
     return judged;
   }
 
-  #outcome(judged: readonly Judged[]): Outcome {
+  async #outcome(judged: readonly Judged[]): Promise<Outcome> {
     const lost = casualties(judged);
     if (lost.length === 0) return 'lives';
     // Exchanges and pings that the policy lets the terminal begin have begun anew.
     const tcp = judged.filter(({ name }) => name.includes('tcp'));
     if (tcp.every(({ fate }) => fate !== 'survived')) return 'fails closed';
-    this.#expect('connections', lost);
+    await this.#expect('connections', lost);
     return 'fails closed';
   }
 
   async #expectAdmission(edge: Place, wanted: boolean): Promise<void> {
     const found = await admissions(this.lab.paguro, SWITCH_OF[edge]);
     if (found.includes(true) === wanted) return;
-    this.faults.push(
+    await this.wrong(
       wanted ? `the active firewall in ${edge} admits nothing` : `cut off, ${edge} still admits`,
     );
   }
 
-  #expect(what: string, wrong: readonly string[]): void {
-    if (wrong.length > 0) this.faults.push(`${what}: ${[...new Set(wrong)].join(', ')}`);
+  /** Something was not as it must be. */
+  async wrong(what: string): Promise<void> {
+    this.faults.push(what);
+    if (this.faults.length === 1) await this.onFault();
+  }
+
+  async #expect(what: string, wrong: readonly string[]): Promise<void> {
+    if (wrong.length > 0) await this.wrong(`${what}: ${[...new Set(wrong)].join(', ')}`);
   }
 }
 
