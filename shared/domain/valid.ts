@@ -1,15 +1,15 @@
 /**
- * What is given to the edge domain is looked at before anything is made of it.
+ * What is given to a domain is looked at before anything is made of it.
  */
 import { z } from 'zod';
-import { DomainError } from '../../shared/domain/domain.js';
-import { problemOfState } from '../../shared/firewall/admission.js';
+import { problemOfState } from '../firewall/admission.js';
 import {
   type FirewallState,
   firewallStateSchema,
   MAX_CONNECTIONS,
   type Snapshot,
-} from '../../shared/firewall/state.js';
+} from '../firewall/state.js';
+import { DomainError } from './domain.js';
 
 const MAX_PROBLEM_TEXT = 2000;
 
