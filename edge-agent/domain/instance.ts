@@ -13,6 +13,7 @@ import {
   type Role,
 } from '../../shared/domain/domain.js';
 import { freshDeltas } from '../../shared/domain/fresh-deltas.js';
+import { mustBeSame } from '../../shared/domain/valid.js';
 import { problemOfChanges } from '../../shared/firewall/admission.js';
 import { connectionDifferences } from '../../shared/firewall/differences.js';
 import type { Policy } from '../../shared/firewall/policy.js';
@@ -166,12 +167,7 @@ export class Instance {
   async setTerminal(terminal: Terminal): Promise<void> {
     this.#mustWork();
     const before = this.#rules.contents.terminal;
-    if (terminal.name !== before.name || terminal.mac !== before.mac) {
-      throw new DomainError(
-        'invalid',
-        `${terminal.name} (${terminal.mac}) is another terminal than ${before.name} (${before.mac}): only addresses can change`,
-      );
-    }
+    mustBeSame(before, terminal);
     if (isSameTerminal(terminal, before)) return;
     await this.#rules.setTerminal(terminal, () => this.#connections.setTerminal(terminal));
     this.#changes.append([{ kind: 'terminal', terminal }]);
