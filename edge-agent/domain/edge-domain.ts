@@ -3,7 +3,7 @@
  *
  * It keeps instances by terminal and epoch and lets an old epoch do nothing; calls for one terminal run one after another. What an instance is, is instance.ts.
  */
-import { KeyedQueue } from '../../shared/channel/keyed-queue.js';
+import { Calls } from '../../shared/domain/calls.js';
 import {
   type Capabilities,
   type Domain,
@@ -13,6 +13,8 @@ import {
   type InstanceDigest,
   type InstanceId,
 } from '../../shared/domain/domain.js';
+import { InstanceTable } from '../../shared/domain/instance-table.js';
+import { valid, validState } from '../../shared/domain/valid.js';
 import { type Policy, policySchema } from '../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState, Snapshot } from '../../shared/firewall/state.js';
 import { type Terminal, terminalSchema } from '../../shared/firewall/terminal.js';
@@ -21,10 +23,11 @@ import { messageOf } from '../../shared/runtime/message-of.js';
 import type { InstanceRuntime } from '../runtime/runtime.js';
 import { Unfinished } from '../unfinished.js';
 import type { Wiring } from '../wiring/wiring.js';
+import { healthOf } from './health.js';
 import { Instance } from './instance.js';
+import { Leftovers } from './leftovers.js';
 import { Lodging } from './lodging.js';
 import { Spares } from './spares.js';
-import { valid, validState } from './valid.js';
 
 export interface EdgeDomainOptions {
   readonly name: string;
@@ -56,10 +59,8 @@ const MAX_ACTIVATION_WAIT_MS = 4000;
 
 export class EdgeDomain implements Domain {
   readonly name: string;
-  readonly #instances = new Map<string, Map<Epoch, Instance>>();
-  /** The highest epoch of which there was an instance, by terminal. */
-  readonly #seen = new Map<string, Epoch>();
-  readonly #queue = new KeyedQueue();
+  readonly #instances: InstanceTable<Instance>;
+  readonly #calls: Calls<Instance>;
   /** The lease that was given last: new instances are built for it, so that their activation starts no process. */
   #usualLeaseMs = DEFAULT_LEASE_MS;
   readonly #unfinished: Unfinished;
@@ -68,16 +69,19 @@ export class EdgeDomain implements Domain {
   #building = 0;
   /** What retired instances have left is being removed. */
   readonly #removals = new Set<Promise<void>>();
-  #cleaning: Promise<void> | undefined;
+  readonly #leftovers: Leftovers;
   #closing: Promise<void> | undefined;
 
   private constructor(private readonly options: EdgeDomainOptions) {
     this.name = options.name;
+    this.#instances = new InstanceTable(options.name);
+    this.#calls = new Calls(this.#instances, asDomainError);
     const { log, runtime, wiring, spares = DEFAULT_SPARES } = options;
+    this.#leftovers = new Leftovers(runtime, wiring);
     this.#unfinished = new Unfinished(log);
     this.#spares = new Spares({
       make: async () => {
-        await this.#clean();
+        await this.#leftovers.clean();
         return Lodging.make({ runtime, wiring, unfinished: this.#unfinished });
       },
       wanted: () => Math.min(spares, this.#maxInstances - this.#count),
@@ -92,8 +96,8 @@ export class EdgeDomain implements Domain {
   static async start(options: EdgeDomainOptions): Promise<EdgeDomain> {
     const domain = new EdgeDomain(options);
     const { log } = options;
-    await domain
-      .#clean()
+    await domain.#leftovers
+      .clean()
       .catch((error: unknown) =>
         log.warn({ err: error }, 'leftovers of an earlier run could not be removed: it is tried again later'),
       );
@@ -110,20 +114,20 @@ export class EdgeDomain implements Domain {
   async prepare(given: Snapshot, epoch: Epoch): Promise<Ends> {
     const snapshot = validState(given);
     const id: InstanceId = { terminal: snapshot.terminal.name, epoch };
-    return this.#call(id, async () => {
-      const before = this.#instances.get(id.terminal)?.get(epoch);
+    return this.#calls.run(id, async () => {
+      const before = this.#instances.find(id);
       if (before && before.broken === undefined && before.role !== 'retired') return before.ends;
       // No call reaches older instances any more. Those that packets still go through stay until there is another for them.
-      const useless = this.#of(id.terminal).filter(
-        (instance) =>
-          instance === before || ['standby', 'retired'].includes(instance.role) || instance.stopped,
-      );
+      const useless = this.#instances
+        .of(id.terminal)
+        .filter(
+          (instance) =>
+            instance === before || ['standby', 'retired'].includes(instance.role) || instance.stopped,
+        );
       for (const instance of useless) await this.#remove(instance);
       const started = performance.now();
       const instance = await this.#build(id, snapshot);
-      const instances = this.#instances.get(id.terminal) ?? new Map<Epoch, Instance>();
-      this.#instances.set(id.terminal, instances.set(epoch, instance));
-      this.#seen.set(id.terminal, epoch);
+      this.#instances.set(id, instance);
       this.options.log.info(
         { ...id, connections: snapshot.connections.length, ms: Math.round(performance.now() - started) },
         'prepared',
@@ -154,34 +158,33 @@ export class EdgeDomain implements Domain {
   }
 
   apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
-    return this.#call(id, () => this.#instance(id).apply(deltas));
+    return this.#calls.on(id, (instance) => instance.apply(deltas));
   }
 
   async sync(id: InstanceId, given: Snapshot): Promise<void> {
     const snapshot = validState(given);
-    await this.#call(id, () => this.#instance(id).sync(snapshot));
+    await this.#calls.on(id, (instance) => instance.sync(snapshot));
   }
 
   digest(id: InstanceId): Promise<InstanceDigest> {
-    return this.#call(id, () => this.#instance(id).digest());
+    return this.#calls.on(id, (instance) => instance.digest());
   }
 
   async setTerminal(id: InstanceId, given: Terminal): Promise<void> {
     const terminal = valid(terminalSchema, given, 'terminal');
-    await this.#call(id, () => this.#instance(id).setTerminal(terminal));
+    await this.#calls.on(id, (instance) => instance.setTerminal(terminal));
   }
 
   async setPolicy(id: InstanceId, given: Policy): Promise<void> {
     const policy = valid(policySchema, given, 'policy');
-    await this.#call(id, () => this.#instance(id).setPolicy(policy));
+    await this.#calls.on(id, (instance) => instance.setPolicy(policy));
   }
 
   activate(id: InstanceId, leaseMs: number): Promise<void> {
     const notAfter = performance.now() + MAX_ACTIVATION_WAIT_MS;
-    return this.#call(id, async () => {
-      const instance = this.#instance(id);
+    return this.#calls.on(id, async (instance) => {
       // One active: the older ones, which no call reaches any more, end before this one admits anything.
-      for (const older of this.#of(id.terminal)) {
+      for (const older of this.#instances.of(id.terminal)) {
         if (older.id.epoch < id.epoch) await this.#remove(older);
       }
       this.#usualLeaseMs = leaseMs;
@@ -191,18 +194,18 @@ export class EdgeDomain implements Domain {
 
   drain(id: InstanceId, drainMs: number): Promise<void> {
     const ms = Math.min(drainMs, this.options.maxDrainMs ?? DEFAULT_MAX_DRAIN_MS);
-    return this.#call(id, () => this.#instance(id).drain(ms));
+    return this.#calls.on(id, (instance) => instance.drain(ms));
   }
 
   retire(id: InstanceId): Promise<void> {
-    return this.#call(id, async () => {
-      const instance = this.#instances.get(id.terminal)?.get(id.epoch);
+    return this.#calls.run(id, async () => {
+      const instance = this.#instances.find(id);
       if (instance) await this.#remove(instance);
     });
   }
 
   export(id: InstanceId): Promise<FirewallState> {
-    return this.#call(id, () => this.#instance(id).export());
+    return this.#calls.on(id, (instance) => instance.export());
   }
 
   async *changes(
@@ -210,53 +213,28 @@ export class EdgeDomain implements Domain {
     fromSequence: number,
     signal: AbortSignal,
   ): AsyncGenerator<readonly Delta[]> {
-    this.#fence(id);
-    yield* this.#instance(id).changes(fromSequence, signal);
+    yield* this.#instances.get(id).changes(fromSequence, signal);
   }
 
-  async health(): Promise<Health> {
-    const all = [...this.#instances.keys()].flatMap((terminal) => this.#of(terminal));
-    const instances = all.map(({ id, role }) => ({ ...id, role }));
-    const checks = await Promise.allSettled([this.options.runtime.check(), this.options.wiring.check()]);
-    const problems = [
-      ...checks.flatMap((check) => (check.status === 'rejected' ? [messageOf(check.reason)] : [])),
-      ...all.flatMap(({ id, broken, limit }) =>
-        [broken, limit].flatMap((problem) =>
-          problem === undefined ? [] : [`the instance of ${id.terminal} (epoch ${id.epoch}): ${problem}`],
-        ),
-      ),
-    ];
-    return problems.length === 0
-      ? { ok: true, instances }
-      : { ok: false, problem: problems.join('; '), instances };
+  health(): Promise<Health> {
+    return healthOf(this.options, this.#instances.all());
   }
 
   /** Removes all instances: without an agent nobody renews their leases. May be called twice. */
   close(): Promise<void> {
-    this.#closing ??= this.#close();
+    if (!this.#closing) {
+      this.#calls.close(
+        new DomainError('unreachable', `the agent of ${this.name} is closing: start it again`),
+      );
+      this.#closing = this.#close();
+    }
     return this.#closing;
   }
 
-  /** Removes what an earlier life left: once with success, and before there is an instance of this life, which would look the same. */
-  #clean(): Promise<void> {
-    this.#cleaning ??= this.#removeLeftovers().catch((error: unknown) => {
-      this.#cleaning = undefined;
-      throw error;
-    });
-    return this.#cleaning;
-  }
-
-  async #removeLeftovers(): Promise<void> {
-    const { runtime, wiring } = this.options;
-    const results = await Promise.allSettled([runtime.removeLeftovers(), wiring.removeLeftovers()]);
-    const failed = results.find((result) => result.status === 'rejected');
-    if (failed) throw failed.reason;
-  }
-
   async #close(): Promise<void> {
-    const removals = [...this.#instances.keys()].map((terminal) =>
-      this.#queue.run(terminal, async () => {
-        for (const instance of this.#of(terminal)) await this.#remove(instance);
+    const removals = this.#instances.terminals().map((terminal) =>
+      this.#calls.anyway(terminal, async () => {
+        for (const instance of this.#instances.of(terminal)) await this.#remove(instance);
       }),
     );
     const results = await Promise.allSettled([...removals, this.#spares.close()]);
@@ -266,52 +244,18 @@ export class EdgeDomain implements Domain {
     if (failed) throw failed.reason;
   }
 
-  /** A call in the terminal's queue, fenced by its epoch. */
-  #call<T>(id: InstanceId, act: () => Promise<T>): Promise<T> {
-    return this.#queued(id.terminal, () => {
-      this.#fence(id);
-      return act();
-    });
-  }
-
-  #queued<T>(terminal: string, act: () => Promise<T>): Promise<T> {
-    if (this.#closing) {
-      return Promise.reject(
-        new DomainError('unreachable', `the agent of ${this.name} is closing: start it again`),
-      );
-    }
-    return this.#queue.run(terminal, async () => {
-      try {
-        return await act();
-      } catch (error) {
-        throw asDomainError(error);
-      }
-    });
-  }
-
+  /** What a timer or an event asks for. */
   #enqueue(terminal: string, act: () => Promise<void>): void {
-    this.#queue
-      .run(terminal, act)
+    this.#calls
+      .anyway(terminal, act)
       .catch((error: unknown) =>
         this.options.log.error({ err: error, terminal }, 'an instance could not be changed'),
       );
   }
 
-  /** Only calls for the highest epoch go through. An epoch counts as seen when there has been an instance of it. */
-  #fence(id: InstanceId): void {
-    const seen = this.#seen.get(id.terminal);
-    if (seen !== undefined && id.epoch < seen) {
-      throw new DomainError(
-        'stale-epoch',
-        `epoch ${id.epoch} of ${id.terminal} is over, ${seen} is the present one: ask for the terminal's state again`,
-      );
-    }
-  }
-
   /** Instances, and those that are being built. */
   get #count(): number {
-    const each = [...this.#instances.values()];
-    return each.reduce((sum, { size }) => sum + size, this.#building);
+    return this.#instances.size + this.#building;
   }
 
   get #maxInstances(): number {
@@ -322,27 +266,10 @@ export class EdgeDomain implements Domain {
     return this.options.maxLeaseMs ?? DEFAULT_MAX_LEASE_MS;
   }
 
-  #of(terminal: string): readonly Instance[] {
-    return [...(this.#instances.get(terminal)?.values() ?? [])];
-  }
-
-  #instance(id: InstanceId): Instance {
-    const instance = this.#instances.get(id.terminal)?.get(id.epoch);
-    if (!instance) {
-      throw new DomainError(
-        'no-instance',
-        `${this.name} has no firewall of ${id.terminal} in epoch ${id.epoch}: it was removed, or the agent has been started again since; place a new one`,
-      );
-    }
-    return instance;
-  }
-
   /** It stays known until nothing of it forwards any more, so that a retirement that failed can be repeated. */
   async #remove(instance: Instance): Promise<void> {
     await instance.close();
-    const instances = this.#instances.get(instance.id.terminal);
-    instances?.delete(instance.id.epoch);
-    if (instances?.size === 0) this.#instances.delete(instance.id.terminal);
+    this.#instances.delete(instance.id);
     const removal = instance.removed().finally(() => this.#removals.delete(removal));
     this.#removals.add(removal);
   }

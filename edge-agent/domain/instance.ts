@@ -12,6 +12,8 @@ import {
   type InstanceId,
   type Role,
 } from '../../shared/domain/domain.js';
+import { freshDeltas } from '../../shared/domain/fresh-deltas.js';
+import { mustBeSame } from '../../shared/domain/valid.js';
 import { problemOfChanges } from '../../shared/firewall/admission.js';
 import { connectionDifferences } from '../../shared/firewall/differences.js';
 import type { Policy } from '../../shared/firewall/policy.js';
@@ -21,9 +23,10 @@ import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js
 import type { Log } from '../../shared/runtime/log.js';
 import { type BridgeLimits, openBridge, settleTerminal } from '../bridge/inner-bridge.js';
 import { gateSeconds } from '../iptables/gate.js';
-import { freshChanges, inOrder } from './incoming-changes.js';
+
 import type { Lodging } from './lodging.js';
 import { InstalledRules } from './rules.js';
+import { inOrder } from './steps.js';
 import { withDeadline } from './timer.js';
 import { TrackedConnections } from './tracked-connections.js';
 
@@ -120,8 +123,10 @@ export class Instance {
 
   async apply(deltas: readonly Delta[]): Promise<void> {
     this.#mustWork();
-    const { applied, changes } = freshChanges(deltas, this.#applied);
-    if (changes.length === 0) return;
+    const fresh = freshDeltas(deltas, this.#applied);
+    const last = fresh.at(-1);
+    if (!last) return;
+    const changes = fresh.map(({ change }) => change);
     const { policy, earlier } = this.#policies;
     const problem = problemOfChanges(this.#rules.contents.terminal, [policy, ...earlier], changes);
     if (problem !== undefined) {
@@ -132,7 +137,7 @@ export class Instance {
       else if (part.kind === 'terminal') await this.setTerminal(part.terminal);
       else await this.#connections.apply(part.changes, this.role !== 'standby');
     }
-    this.#applied = applied;
+    this.#applied = last.sequence;
   }
 
   /** Takes a whole state over in place of what it holds; what is the same stays as it is. */
@@ -162,12 +167,7 @@ export class Instance {
   async setTerminal(terminal: Terminal): Promise<void> {
     this.#mustWork();
     const before = this.#rules.contents.terminal;
-    if (terminal.name !== before.name || terminal.mac !== before.mac) {
-      throw new DomainError(
-        'invalid',
-        `${terminal.name} (${terminal.mac}) is another terminal than ${before.name} (${before.mac}): only addresses can change`,
-      );
-    }
+    mustBeSame(before, terminal);
     if (isSameTerminal(terminal, before)) return;
     await this.#rules.setTerminal(terminal, () => this.#connections.setTerminal(terminal));
     this.#changes.append([{ kind: 'terminal', terminal }]);

@@ -4,10 +4,10 @@
  */
 import { type Domain, DomainError } from '../domain/domain.js';
 import type { Clock } from '../runtime/clock.js';
+import type { KeyedQueue } from '../runtime/keyed-queue.js';
 import type { Log } from '../runtime/log.js';
 import { messageOf } from '../runtime/message-of.js';
 import { ChannelError } from './errors.js';
-import type { KeyedQueue } from './keyed-queue.js';
 import { type Limits, MAX_BATCH, MAX_ERROR_TEXT, MAX_FOLLOWED, MAX_UNACKNOWLEDGED } from './limits.js';
 import type { Link } from './link.js';
 import type { AgentMessage, ControllerMessage, Reply, Request } from './messages.js';

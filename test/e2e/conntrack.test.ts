@@ -14,7 +14,7 @@ import { Relay } from '../../edge-agent/conntrack/relay.js';
 import { ConnectionTable } from '../../edge-agent/conntrack/table.js';
 import { STANDBY_SECONDS } from '../../edge-agent/domain/idle-time.js';
 import { TrackedConnections } from '../../edge-agent/domain/tracked-connections.js';
-import { KeyedQueue } from '../../shared/channel/keyed-queue.js';
+import { KeyedQueue } from '../../shared/runtime/keyed-queue.js';
 import { ChangeLog } from '../../shared/domain/change-log.js';
 import { type Connection, connectionKey } from '../../shared/firewall/connection.js';
 import { ConnectionsDigest } from '../../shared/firewall/digest.js';

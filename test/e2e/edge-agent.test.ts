@@ -223,7 +223,7 @@ await t.test(
     const gone = {
       code: 'no-instance',
       message:
-        'edge-9 has no firewall of alice in epoch 3: it was removed, or the agent has been started again since; place a new one',
+        'edge-9 has no firewall of alice in epoch 3: it was removed, or the domain has begun anew since; place a new one',
     };
     const following = async (): Promise<void> => {
       for await (const _ of remote.changes(id, 0, new AbortController().signal))

@@ -15,7 +15,7 @@ import {
   encodeConnections,
 } from '../../shared/channel/connections-codec.js';
 import { ChannelError, ChannelServer, type Limits, serveDomain } from '../../shared/channel/index.js';
-import { KeyedQueue } from '../../shared/channel/keyed-queue.js';
+import { KeyedQueue } from '../../shared/runtime/keyed-queue.js';
 import {
   backoffMs,
   DEFAULT_LIMITS,

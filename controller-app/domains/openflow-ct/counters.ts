@@ -1,7 +1,6 @@
 /**
  * How many opening packets each rule of a policy decided: what was imported, and what this switch counted since.
  */
-import type { Dpid } from '../../../shared/domain/domain.js';
 import { DEFAULT_NAMES, type Policy } from '../../../shared/firewall/policy.js';
 import { countersFor } from '../../../shared/firewall/reduce.js';
 import type { RuleCounter } from '../../../shared/firewall/state.js';
@@ -12,7 +11,7 @@ import {
   policyCookies,
   unpackCookie,
 } from '../../pipeline/index.js';
-import type { Count, FirewallHost } from './host.js';
+import type { Count, Place } from './host.js';
 
 const COUNTED: ReadonlySet<string> = new Set<Kind>(['opening', 'refused', 'rejected']);
 
@@ -97,15 +96,11 @@ export class PolicyCounters {
 
 /** The policy in force in a switch, with its counts read from there. */
 export class CountedPolicy {
-  readonly #place: { readonly dpid: Dpid; readonly number: number; readonly host: FirewallHost };
+  readonly #place: Place;
   readonly #counters: PolicyCounters;
   #policy: Policy;
 
-  constructor(
-    place: { readonly dpid: Dpid; readonly number: number; readonly host: FirewallHost },
-    policy: Policy,
-    imported: readonly RuleCounter[],
-  ) {
+  constructor(place: Place, policy: Policy, imported: readonly RuleCounter[]) {
     this.#place = place;
     this.#policy = policy;
     this.#counters = new PolicyCounters(policy, imported);

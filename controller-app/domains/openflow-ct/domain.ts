@@ -4,6 +4,7 @@
  * Calls for one terminal go one after another. Everything that changes the switch is one bundle, so a call that fails
  * has changed nothing there. Epochs fence: see the Domain interface.
  */
+import { Calls } from '../../../shared/domain/calls.js';
 import {
   type Capabilities,
   type Domain,
@@ -14,10 +15,12 @@ import {
   type InstanceDigest,
   type InstanceId,
 } from '../../../shared/domain/domain.js';
+import { InstanceTable } from '../../../shared/domain/instance-table.js';
+import { validState } from '../../../shared/domain/valid.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
 import type { Terminal } from '../../../shared/firewall/terminal.js';
-import type { Clock, Timer } from '../../../shared/runtime/clock.js';
+import type { Clock } from '../../../shared/runtime/clock.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
 import type { PacketIn } from '../../core/plugin.js';
@@ -25,7 +28,8 @@ import { unpackCookie } from '../../pipeline/index.js';
 import type { FirewallHost } from './host.js';
 import { Instance } from './instance.js';
 import type { InstanceKeeper, InstanceRecord } from './record.js';
-import { checkedState, explained } from './refusals.js';
+import { explained } from './refusals.js';
+import { Terms } from './terms.js';
 import { DEFAULT_TIMINGS, type Timings } from './timings.js';
 
 /** Instance numbers of the whole controller; a number is one for a terminal and epoch while anybody holds it. */
@@ -49,33 +53,15 @@ export interface OpenFlowCtDomainOptions {
   readonly keeper?: InstanceKeeper;
 }
 
-/** What the domain keeps of one terminal. */
-interface Firewalls {
-  /** The highest epoch seen. */
-  epoch: number;
-  readonly instances: Map<Epoch, Held>;
-  /** The end of the queue. */
-  tail: Promise<unknown>;
-}
-
-interface Held {
-  readonly instance: Instance;
-  readonly ends: Ends;
-  lease: Timer | undefined;
-  drainEnd: Timer | undefined;
-  generation: Timer | undefined;
-  /** A newer instance is active in this domain. */
-  fenced: boolean;
-}
-
 export class OpenFlowCtDomain implements Domain {
   readonly name: string;
   readonly dpid: Dpid;
   readonly #options: OpenFlowCtDomainOptions;
   readonly #timings: Timings;
-  readonly #terminals = new Map<string, Firewalls>();
+  readonly #instances: InstanceTable<Instance>;
   readonly #byNumber = new Map<number, Instance>();
-  #tick: Timer | undefined;
+  readonly #calls: Calls<Instance>;
+  readonly #terms: Terms;
   #closed = false;
 
   constructor(options: OpenFlowCtDomainOptions) {
@@ -83,6 +69,17 @@ export class OpenFlowCtDomain implements Domain {
     this.dpid = options.dpid;
     this.#options = options;
     this.#timings = { ...DEFAULT_TIMINGS, ...options.timings };
+    this.#instances = new InstanceTable(options.name);
+    this.#calls = new Calls(this.#instances, (error) => this.#explain(error));
+    this.#terms = new Terms({
+      clock: options.clock,
+      timings: this.#timings,
+      instances: () => this.#instances.all(),
+      connected: () => options.host.connected(this.dpid),
+      background: (instance, task) => this.#background(instance, task),
+      onLeaseEnd: ({ parts: { id } }) =>
+        options.log.warn({ domain: this.name, ...id }, 'the lease of a firewall has run out'),
+    });
   }
 
   async capabilities(): Promise<Capabilities> {
@@ -90,26 +87,23 @@ export class OpenFlowCtDomain implements Domain {
   }
 
   async prepare(untrusted: Snapshot, epoch: Epoch): Promise<Ends> {
-    const snapshot = checkedState(untrusted);
-    const { name } = snapshot.terminal;
-    return this.#enqueue(name, async (firewalls) => {
-      this.#fence(firewalls, { terminal: name, epoch });
-      const known = firewalls.instances.get(epoch);
+    const snapshot = validState(untrusted);
+    const id: InstanceId = { terminal: snapshot.terminal.name, epoch };
+    return this.#calls.run(id, async () => {
+      const known = this.#instances.find(id);
       // A repetition, perhaps with a newer state: a standby is built anew, another instance stays as it is.
-      if (known && known.instance.role !== 'standby') return known.ends;
+      if (known && known.role !== 'standby') return known.ends;
       this.#mustBeConnected();
-      const id: InstanceId = { terminal: name, epoch };
-      const held = this.#hold(id, this.#options.numbers.of(id, 'domain'), snapshot);
+      const instance = this.#instance(id, this.#options.numbers.of(id, 'domain'), snapshot);
       try {
-        await held.instance.install();
+        await instance.install();
       } catch (error) {
-        if (!known) await this.#undo(held.instance);
+        if (!known) await this.#undo(instance);
         throw error;
       }
-      known?.instance.log.end();
-      firewalls.epoch = epoch;
-      this.#add(firewalls, held);
-      return held.ends;
+      known?.log.end();
+      this.#add(instance);
+      return instance.ends;
     });
   }
 
@@ -125,26 +119,27 @@ export class OpenFlowCtDomain implements Domain {
         'invalid',
         `${id.terminal} epoch ${id.epoch} is of ${record.domain}, not of ${this.name}`,
       );
-    return this.#enqueue(id.terminal, async (firewalls) => {
-      const known = firewalls.instances.get(id.epoch);
+    return this.#calls.anyway(id.terminal, async () => {
+      const known = this.#instances.find(id);
       if (known) return known.ends;
       this.#options.numbers.restore(id, record.number, 'domain');
-      const held = this.#hold(id, record.number, record);
+      const instance = this.#instance(id, record.number, record);
       try {
-        await held.instance.resume();
+        await instance.resume();
       } catch (error) {
         this.#options.numbers.release(id, 'domain');
         throw error;
       }
-      firewalls.epoch = Math.max(firewalls.epoch, id.epoch);
-      this.#add(firewalls, held);
-      this.#resumeTimers(firewalls, held);
-      return held.ends;
+      this.#add(instance);
+      this.#terms.resume(instance);
+      const active = this.#instances.of(id.terminal).filter(({ role }) => role === 'active');
+      for (const { parts } of active) this.#fenceOff(parts.id);
+      return instance.ends;
     });
   }
 
   async apply(id: InstanceId, deltas: readonly Delta[]): Promise<void> {
-    const { inSwitch } = await this.#call(id, ({ instance }) => instance.apply(deltas));
+    const { inSwitch } = await this.#calls.on(id, (instance) => instance.apply(deltas));
     // Whoever calls next need not wait for the switch: its changes go with those of others.
     await inSwitch.catch((error: unknown) => {
       throw this.#explain(error);
@@ -152,57 +147,53 @@ export class OpenFlowCtDomain implements Domain {
   }
 
   sync(id: InstanceId, untrusted: Snapshot): Promise<void> {
-    return this.#call(id, ({ instance }) => instance.sync(checkedState(untrusted)));
+    return this.#calls.on(id, (instance) => instance.sync(validState(untrusted)));
   }
 
   digest(id: InstanceId): Promise<InstanceDigest> {
-    return this.#call(id, async ({ instance }) => instance.digest());
+    return this.#calls.on(id, async (instance) => instance.digest());
   }
 
   setTerminal(id: InstanceId, terminal: Terminal): Promise<void> {
-    return this.#call(id, ({ instance }) => instance.setTerminal(terminal));
+    return this.#calls.on(id, (instance) => instance.setTerminal(terminal));
   }
 
   setPolicy(id: InstanceId, policy: Policy): Promise<void> {
-    return this.#call(id, ({ instance }) => instance.setPolicy(policy));
+    return this.#calls.on(id, (instance) => instance.setPolicy(policy));
   }
 
   activate(id: InstanceId, leaseMs: number): Promise<void> {
-    return this.#call(id, async (held, firewalls) => {
-      if (held.instance.role === 'draining') {
+    return this.#calls.on(id, async (instance) => {
+      if (instance.role === 'draining') {
         throw new DomainError(
           'refused',
           `${id.terminal} epoch ${id.epoch} drains in ${this.name}: prepare an instance with a higher epoch`,
         );
       }
       this.#mustBeConnected();
-      await held.instance.activate(leaseMs);
-      this.#fenceOff(firewalls, id);
-      this.#startLease(held);
-      if (!held.generation) this.#scheduleGeneration(held);
+      await instance.activate(leaseMs);
+      this.#fenceOff(id);
+      this.#terms.activated(instance);
     });
   }
 
   drain(id: InstanceId, drainMs: number): Promise<void> {
-    return this.#call(id, async (held) => {
-      if (held.instance.role === 'draining') return;
-      await held.instance.drain(drainMs);
-      held.lease?.close();
-      held.generation?.close();
-      this.#startDrainEnd(held);
+    return this.#calls.on(id, async (instance) => {
+      if (instance.role === 'draining') return;
+      await instance.drain(drainMs);
+      this.#terms.draining(instance);
     });
   }
 
   retire(id: InstanceId): Promise<void> {
-    return this.#enqueue(id.terminal, async (firewalls) => {
-      this.#fence(firewalls, id);
+    return this.#calls.run(id, async () => {
       // Those of older epochs can't be named any more: they go, too.
-      for (const held of [...firewalls.instances.values()]) await this.#remove(firewalls, held);
+      for (const instance of this.#instances.of(id.terminal)) await this.#remove(instance);
     });
   }
 
   export(id: InstanceId): Promise<FirewallState> {
-    return this.#call(id, ({ instance }) => instance.export());
+    return this.#calls.on(id, (instance) => instance.export());
   }
 
   async *changes(
@@ -210,13 +201,11 @@ export class OpenFlowCtDomain implements Domain {
     fromSequence: number,
     signal: AbortSignal,
   ): AsyncGenerator<readonly Delta[], void> {
-    yield* this.#held(this.#of(id.terminal), id).instance.log.follow(fromSequence, signal);
+    yield* this.#instances.get(id).log.follow(fromSequence, signal);
   }
 
   async health(): Promise<Health> {
-    const instances = [...this.#terminals].flatMap(([terminal, { instances: held }]) =>
-      [...held].map(([epoch, { instance }]) => ({ terminal, epoch, role: instance.role })),
-    );
+    const instances = this.#instances.all().map(({ parts: { id }, role }) => ({ ...id, role }));
     if (this.#options.host.connected(this.dpid)) return { ok: true, instances };
     return { ok: false, problem: this.#notConnected(), instances };
   }
@@ -230,39 +219,17 @@ export class OpenFlowCtDomain implements Domain {
   /** Stops all timers and ends who follows changes. The rules stay in the switch, as with any warm restart. May be called twice. */
   close(): void {
     this.#closed = true;
-    this.#tick?.close();
-    for (const { instances } of this.#terminals.values()) {
-      for (const held of instances.values()) {
-        closeTimers(held);
-        held.instance.close();
-      }
-    }
+    this.#terms.close();
+    for (const instance of this.#instances.all()) instance.close();
   }
 
-  /** A newer instance is active: what the older ones know they may finish, then they go. Nobody can name them any more. */
-  #fenceOff(firewalls: Firewalls, id: InstanceId): void {
-    for (const [epoch, older] of firewalls.instances) {
-      if (epoch >= id.epoch || older.fenced) continue;
-      older.fenced = true;
-      closeTimers(older);
-      const { fencedMs } = this.#timings;
-      this.#background(id.terminal, older.instance, () => older.instance.drain(fencedMs));
-      older.drainEnd = this.#after(fencedMs, { ...id, epoch }, undefined, () =>
-        this.#remove(firewalls, older),
-      );
-    }
+  /** What the older instances know they may finish, then they go. Nobody can name them any more. */
+  #fenceOff({ terminal, epoch }: InstanceId): void {
+    const older = this.#instances.of(terminal).filter(({ parts }) => parts.id.epoch < epoch);
+    for (const instance of older) this.#terms.fence(instance, () => this.#remove(instance));
   }
 
-  async #remove(firewalls: Firewalls, held: Held): Promise<void> {
-    const { id, number } = held.instance.parts;
-    closeTimers(held);
-    await held.instance.remove();
-    firewalls.instances.delete(id.epoch);
-    this.#byNumber.delete(number);
-    this.#options.numbers.release(id, 'domain');
-  }
-
-  #hold(id: InstanceId, number: number, from: Snapshot | InstanceRecord): Held {
+  #instance(id: InstanceId, number: number, from: Snapshot | InstanceRecord): Instance {
     const { name: domain, dpid } = this;
     const { host, clock, keeper, log } = this.#options;
     const onKeepFailure = (error: unknown): void =>
@@ -271,45 +238,23 @@ export class OpenFlowCtDomain implements Domain {
         'a firewall could not be kept: a controller that begins anew may know less of it',
       );
     const parts = { domain, id, number, dpid, host, clock, keeper, onKeepFailure, timings: this.#timings };
-    return {
-      instance: new Instance(parts, from),
-      ends: { kind: 'pipeline', dpid, instance: number },
-      lease: undefined,
-      drainEnd: undefined,
-      generation: undefined,
-      fenced: false,
-    };
+    return new Instance(parts, from);
   }
 
-  #add(firewalls: Firewalls, held: Held): void {
-    const { id, number } = held.instance.parts;
-    firewalls.instances.set(id.epoch, held);
-    this.#byNumber.set(number, held.instance);
-    this.#startTick();
+  #add(instance: Instance): void {
+    const { id, number } = instance.parts;
+    this.#instances.set(id, instance);
+    this.#byNumber.set(number, instance);
+    this.#terms.watch();
   }
 
-  /** Of an instance that an earlier controller had: whoever knows how long it has run is gone. */
-  #resumeTimers(firewalls: Firewalls, held: Held): void {
-    const { role, admits } = held.instance;
-    if (role === 'active') this.#scheduleGeneration(held);
-    if (admits) this.#startLease(held);
-    if (role === 'draining') this.#startDrainEnd(held);
-    const active = [...firewalls.instances.values()].filter(({ instance }) => instance.role === 'active');
-    for (const { instance } of active) this.#fenceOff(firewalls, instance.parts.id);
-  }
-
-  #startLease(held: Held): void {
-    const { instance } = held;
-    held.lease?.close();
-    held.lease = this.#after(instance.leaseMs, instance.parts.id, 'the lease of a firewall has run out', () =>
-      instance.refuseNew(),
-    );
-  }
-
-  #startDrainEnd(held: Held): void {
-    const { instance } = held;
-    held.drainEnd?.close();
-    held.drainEnd = this.#after(instance.drainMs, instance.parts.id, undefined, () => instance.stop());
+  async #remove(instance: Instance): Promise<void> {
+    const { id, number } = instance.parts;
+    this.#terms.end(instance);
+    await instance.remove();
+    this.#instances.delete(id);
+    this.#byNumber.delete(number);
+    this.#options.numbers.release(id, 'domain');
   }
 
   async #undo(instance: Instance): Promise<void> {
@@ -322,52 +267,15 @@ export class OpenFlowCtDomain implements Domain {
     this.#options.numbers.release(id, 'domain');
   }
 
-  #of(terminal: string): Firewalls {
-    const known = this.#terminals.get(terminal);
-    if (known) return known;
-    const firewalls: Firewalls = {
-      epoch: 0,
-      instances: new Map(),
-      tail: Promise.resolve(),
-    };
-    this.#terminals.set(terminal, firewalls);
-    return firewalls;
-  }
-
-  /** Runs after what was asked for before of this terminal. */
-  #enqueue<T>(terminal: string, task: (firewalls: Firewalls) => Promise<T>): Promise<T> {
-    const firewalls = this.#of(terminal);
-    const result = firewalls.tail.then(async () => {
-      try {
-        return await task(firewalls);
-      } catch (error) {
-        throw this.#explain(error);
-      }
+  /** Work that nobody waits for. An instance that is gone by then needs none. */
+  #background(instance: Instance, task: () => Promise<void>): void {
+    const { id } = instance.parts;
+    const done = this.#calls.anyway(id.terminal, async () => {
+      if (instance.role !== 'retired' && !this.#closed) await task();
     });
-    firewalls.tail = result.catch(() => {});
-    return result;
-  }
-
-  #call<T>(id: InstanceId, task: (held: Held, firewalls: Firewalls) => Promise<T>): Promise<T> {
-    return this.#enqueue(id.terminal, (firewalls) => task(this.#held(firewalls, id), firewalls));
-  }
-
-  #held(firewalls: Firewalls, id: InstanceId): Held {
-    this.#fence(firewalls, id);
-    const held = firewalls.instances.get(id.epoch);
-    if (held) return held;
-    throw new DomainError(
-      'no-instance',
-      `${this.name} has no firewall of ${id.terminal} with epoch ${id.epoch}: prepare it first`,
-    );
-  }
-
-  #fence(firewalls: Firewalls, id: InstanceId): void {
-    if (id.epoch >= firewalls.epoch) return;
-    throw new DomainError(
-      'stale-epoch',
-      `epoch ${id.epoch} of ${id.terminal} is over: ${this.name} has seen ${firewalls.epoch}; use a higher one`,
-    );
+    done.catch((error: unknown) => {
+      this.#options.log.warn({ domain: this.name, ...id, error: messageOf(error) }, 'rules not changed');
+    });
   }
 
   #mustBeConnected(): void {
@@ -384,56 +292,4 @@ export class OpenFlowCtDomain implements Domain {
       this.#notConnected(),
     );
   }
-
-  #startTick(): void {
-    if (this.#tick || this.#closed) return;
-    this.#tick = this.#options.clock.after(this.#timings.tickMs, () => {
-      this.#tick = undefined;
-      for (const [terminal, { instances }] of this.#terminals) {
-        for (const { instance } of instances.values()) {
-          if (instance.tick()) this.#background(terminal, instance, () => instance.settle());
-        }
-      }
-      if ([...this.#terminals.values()].some(({ instances }) => instances.size > 0)) this.#startTick();
-    });
-  }
-
-  #scheduleGeneration(held: Held): void {
-    if (this.#closed) return;
-    const { instance } = held;
-    held.generation = this.#options.clock.after(this.#timings.generationMs, () => {
-      // Also of an instance without a connection that is known: the copies of all may have been lost.
-      if (this.#options.host.connected(this.dpid)) {
-        this.#background(instance.parts.id.terminal, instance, () => instance.nextGeneration());
-      }
-      this.#scheduleGeneration(held);
-    });
-  }
-
-  #after(ms: number, id: InstanceId, warning: string | undefined, task: () => Promise<void>): Timer {
-    const held = this.#of(id.terminal).instances.get(id.epoch);
-    return this.#options.clock.after(ms, () => {
-      if (warning) this.#options.log.warn({ domain: this.name, ...id }, warning);
-      if (held) this.#background(id.terminal, held.instance, task);
-    });
-  }
-
-  /** Work that nobody waits for. An instance that is gone by then needs none. */
-  #background(terminal: string, instance: Instance, task: () => Promise<void>): void {
-    const done = this.#enqueue(terminal, async () => {
-      if (instance.role !== 'retired' && !this.#closed) await task();
-    });
-    done.catch((error: unknown) => {
-      this.#options.log.warn(
-        { domain: this.name, ...instance.parts.id, error: messageOf(error) },
-        'rules not changed',
-      );
-    });
-  }
-}
-
-function closeTimers(held: Held): void {
-  held.lease?.close();
-  held.drainEnd?.close();
-  held.generation?.close();
 }

@@ -37,6 +37,13 @@ export interface FirewallHost {
   packetOut(dpid: Dpid, actions: readonly Action[], frame: Buffer): void;
 }
 
+/** Where an instance is: its number in a switch. */
+export interface Place {
+  readonly dpid: Dpid;
+  readonly number: number;
+  readonly host: FirewallHost;
+}
+
 /** The core's host of the plugin that owns the firewall's tables, seen through this interface. */
 export function firewallHost(host: PluginHost): FirewallHost {
   return {

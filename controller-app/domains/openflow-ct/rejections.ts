@@ -1,25 +1,21 @@
 /**
  * Answers what an instance rejects, as often as it may: whoever sends more is not answered each time.
  */
-import type { Dpid } from '../../../shared/domain/domain.js';
 import type { Match } from '../../openflow/index.js';
 import { rejectionFrame } from '../../packet/index.js';
 import { answerActions, SIDE } from '../../pipeline/index.js';
-import type { FirewallHost } from './host.js';
+import type { Place } from './host.js';
 
 /** Answers a second, and how many at once. */
 const RATE = 100;
 const BURST = 10;
 
 export class Rejections {
-  readonly #place: { readonly dpid: Dpid; readonly number: number; readonly host: FirewallHost };
+  readonly #place: Place;
   #tokens = BURST;
   #filledAtMs: number;
 
-  constructor(
-    place: { readonly dpid: Dpid; readonly number: number; readonly host: FirewallHost },
-    nowMs: number,
-  ) {
+  constructor(place: Place, nowMs: number) {
     this.#place = place;
     this.#filledAtMs = nowMs;
   }

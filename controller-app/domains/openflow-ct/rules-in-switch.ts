@@ -2,7 +2,7 @@
  * The rules of one instance in its switch: what changes is stated, what stays is not touched. A policy may come to very many rules and an import to
  * very many connections, while the roles and generations of an instance change a few rules only.
  */
-import type { Dpid, InstanceId } from '../../../shared/domain/domain.js';
+import type { InstanceId } from '../../../shared/domain/domain.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import {
   adoptionRules,
@@ -14,34 +14,31 @@ import {
   type Rule,
 } from '../../pipeline/index.js';
 import type { AdoptionSet } from './adoption-set.js';
-import type { FirewallHost } from './host.js';
+import type { Place } from './host.js';
 
-interface Place {
-  readonly id: InstanceId;
-  readonly number: number;
-  readonly dpid: Dpid;
-  readonly host: FirewallHost;
-}
+/** What the rules say, but for what the place of the instance and its adoption rules give. */
+export type RuleModel = Omit<FirewallInstance, 'number' | 'adoption' | 'tables'>;
 
 export class RulesInSwitch {
-  readonly #place: Place;
+  readonly #place: Place & { readonly id: InstanceId };
   readonly #adoption: AdoptionSet;
   /** The groups of adoption rules that the core has, or is about to. */
   readonly #adoptionGroups = new Set<string>();
-  #stated: FirewallInstance | undefined;
+  #stated: RuleModel | undefined;
 
-  constructor(place: Place, adoption: AdoptionSet) {
+  constructor(place: Place & { readonly id: InstanceId }, adoption: AdoptionSet) {
     this.#place = place;
     this.#adoption = adoption;
   }
 
   /** Brings the switch to this model, in one bundle. Fails with the switch's error, and then nothing has changed. */
-  async state(model: FirewallInstance): Promise<void> {
+  async state(model: RuleModel): Promise<void> {
     const groups = new Map<string, readonly Rule[]>();
     const before = this.#stated;
-    if (!before || !sameFirewall(before, model)) groups.set(this.#group('rules'), firewallRules(model));
+    if (!before || !sameFirewall(before, model))
+      groups.set(this.#group('rules'), firewallRules(this.#whole(model)));
     if (!before || policyInForce(before) !== policyInForce(model))
-      groups.set(this.#group('policy'), policyRules(model));
+      groups.set(this.#group('policy'), policyRules(this.#whole(model)));
     await this.#set(groups, model);
     this.#stated = model;
   }
@@ -50,7 +47,7 @@ export class RulesInSwitch {
    * Only the adoption rules that are to be others. What another call states meanwhile goes in the bundle after it. Time: the connections that
    * have changed.
    */
-  async adopt(model: FirewallInstance): Promise<void> {
+  async adopt(model: RuleModel): Promise<void> {
     await this.#set(new Map(), model);
   }
 
@@ -64,12 +61,12 @@ export class RulesInSwitch {
     this.#stated = undefined;
   }
 
-  async #set(groups: Map<string, readonly Rule[]>, model: FirewallInstance): Promise<void> {
+  async #set(groups: Map<string, readonly Rule[]>, model: RuleModel): Promise<void> {
     const stale = this.#adoption.takeStale();
     for (const key of stale) {
       const adoption = this.#adoption.needing(key);
       const group = this.#group(`adoption ${key}`);
-      groups.set(group, adoption.length > 0 ? adoptionRules({ ...model, adoption }) : []);
+      groups.set(group, adoption.length > 0 ? adoptionRules(this.#whole(model, adoption)) : []);
       if (adoption.length > 0) this.#adoptionGroups.add(group);
       else this.#adoptionGroups.delete(group);
     }
@@ -84,6 +81,16 @@ export class RulesInSwitch {
     }
   }
 
+  #whole(model: RuleModel, adoption: FirewallInstance['adoption'] = []): FirewallInstance {
+    const { host, number } = this.#place;
+    const tables = {
+      firewallCt: host.table('firewall-ct'),
+      admit: host.table('admit'),
+      deliver: host.table('deliver'),
+    };
+    return { ...model, number, adoption, tables };
+  }
+
   #group(part: string): string {
     const { terminal, epoch } = this.#place.id;
     return `${terminal} ${epoch} ${part}`;
@@ -91,12 +98,12 @@ export class RulesInSwitch {
 }
 
 /** Undefined while nothing new is admitted. */
-function policyInForce({ role, admits, policy }: FirewallInstance): Policy | undefined {
+function policyInForce({ role, admits, policy }: RuleModel): Policy | undefined {
   return role === 'draining' || !admits ? undefined : policy;
 }
 
 /** Do they come to the same `firewallRules`? */
-function sameFirewall(a: FirewallInstance, b: FirewallInstance): boolean {
+function sameFirewall(a: RuleModel, b: RuleModel): boolean {
   return (
     a.terminal === b.terminal &&
     a.generation === b.generation &&

@@ -1,15 +1,16 @@
 /**
- * What is given to the edge domain is looked at before anything is made of it.
+ * What is given to a domain is looked at before anything is made of it.
  */
 import { z } from 'zod';
-import { DomainError } from '../../shared/domain/domain.js';
-import { problemOfState } from '../../shared/firewall/admission.js';
+import { problemOfState } from '../firewall/admission.js';
 import {
   type FirewallState,
   firewallStateSchema,
   MAX_CONNECTIONS,
   type Snapshot,
-} from '../../shared/firewall/state.js';
+} from '../firewall/state.js';
+import type { Terminal } from '../firewall/terminal.js';
+import { DomainError } from './domain.js';
 
 const MAX_PROBLEM_TEXT = 2000;
 
@@ -35,5 +36,14 @@ export function valid<S extends z.ZodType>(schema: S, value: unknown, what: stri
   throw new DomainError(
     'invalid',
     `not a ${what}: ${z.prettifyError(result.error).slice(0, MAX_PROBLEM_TEXT)}`,
+  );
+}
+
+/** What an instance is told of its terminal: other addresses of the same one. Throws DomainError `invalid` when it is another. */
+export function mustBeSame(known: Terminal, given: Terminal): void {
+  if (given.name === known.name && given.mac === known.mac) return;
+  throw new DomainError(
+    'invalid',
+    `${given.name} (${given.mac}) is not ${known.name} (${known.mac}), whose firewall this is: only its addresses may change`,
   );
 }
