@@ -1,5 +1,6 @@
 /**
- * How far a standby is behind: changes that it has not acknowledged, and the time from when the controller had a change until the standby did.
+ * How far a standby is behind: changes that it has not acknowledged, and the time from a change until the standby had acknowledged it. Where an agent tells of the
+ * change it says how long ago it was: only its way to the controller is not in the time.
  */
 
 /** As many of the last changes count. */

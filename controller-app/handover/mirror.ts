@@ -25,7 +25,7 @@ const REMEMBERED = 8_192;
 
 interface Mark {
   readonly sequence: number;
-  /** Monotonic ms. */
+  /** Monotonic ms: when the change was, as far as that is known. */
   readonly at: number;
   readonly digest: string;
 }
@@ -49,7 +49,7 @@ export class Mirror {
     this.#counters = state.counters;
     this.#history = new PolicyHistory(state.policy, state.earlier, now());
     for (const connection of state.connections) this.#put(connection);
-    this.#mark();
+    this.#mark(this.sequence, now());
   }
 
   /** The number of its last change. */
@@ -70,7 +70,7 @@ export class Mirror {
     return this.#digest.value;
   }
 
-  /** When change `sequence` came and what the digest was after it, if that is still known. */
+  /** When change `sequence` was and what the digest was after it, if that is still known. */
   mark(sequence: number): Mark | undefined {
     const mark = this.#marks[sequence % REMEMBERED];
     return mark?.sequence === sequence ? mark : undefined;
@@ -83,21 +83,22 @@ export class Mirror {
 
   /**
    * What an instance tells. A connection does not go back by it: what is told once more, or late, is passed over, unless the connection was
-   * about to end.
+   * about to end. `ageMs`: how long ago it was.
    */
-  absorb(change: Change): void {
+  absorb(change: Change, ageMs = 0): void {
+    const at = this.#now() - ageMs;
     switch (change.kind) {
       case 'connection':
-        this.#absorbConnection(change.connection);
+        this.#absorbConnection(change.connection, at);
         break;
       case 'ended':
-        if (this.#drop(change.key)) this.#append(change);
+        if (this.#drop(change.key)) this.#append(change, at);
         break;
       case 'policy':
-        this.#setPolicy(change.policy);
+        this.#setPolicy(change.policy, at);
         break;
       case 'terminal':
-        this.#setTerminal(change.terminal);
+        this.#setTerminal(change.terminal, at);
         break;
     }
   }
@@ -110,7 +111,7 @@ export class Mirror {
       if (change.kind === 'connection') {
         this.#drop(connectionKey(change.connection));
         this.#put(change.connection);
-        this.#append(change);
+        this.#append(change, this.#now());
       } else this.absorb(change);
     }
     this.#counters = state.counters;
@@ -136,7 +137,7 @@ export class Mirror {
     };
   }
 
-  #absorbConnection(connection: Connection): void {
+  #absorbConnection(connection: Connection, at: number): void {
     const key = connectionKey(connection);
     const before = this.#connections.get(key);
     if (before && isSameConnection(before, connection)) {
@@ -146,22 +147,22 @@ export class Mirror {
     if (before ? !isNews(before, connection) : this.#connections.size >= MAX_CONNECTIONS) return;
     this.#drop(key);
     this.#put(connection);
-    this.#append({ kind: 'connection', connection });
+    this.#append({ kind: 'connection', connection }, at);
   }
 
-  #setPolicy(policy: FirewallState['policy']): void {
+  #setPolicy(policy: FirewallState['policy'], at: number): void {
     if (isSamePolicy(policy, this.#history.policy)) return;
     this.#history.replace(policy, this.#now());
-    this.#append({ kind: 'policy', policy });
+    this.#append({ kind: 'policy', policy }, at);
   }
 
   /** Connections of addresses that the terminal does not have any more are over, here as everywhere. */
-  #setTerminal(terminal: Terminal): void {
+  #setTerminal(terminal: Terminal, at: number): void {
     if (isSameTerminal(terminal, this.#terminal)) return;
     this.#terminal = terminal;
     const own = new Set([...terminal.ipv4, ...terminal.ipv6]);
     for (const [key, { local }] of this.#connections) if (!own.has(local.address)) this.#drop(key);
-    this.#append({ kind: 'terminal', terminal });
+    this.#append({ kind: 'terminal', terminal }, at);
   }
 
   #put(connection: Connection): void {
@@ -178,13 +179,13 @@ export class Mirror {
   }
 
   /** The mark first: who is woken by the change may look for it. */
-  #append(change: Delta['change']): void {
-    this.#mark(this.sequence + 1);
+  #append(change: Delta['change'], at: number): void {
+    this.#mark(this.sequence + 1, at);
     this.log.append([change]);
   }
 
-  #mark(sequence = this.sequence): void {
-    this.#marks[sequence % REMEMBERED] = { sequence, at: this.#now(), digest: this.#digest.value };
+  #mark(sequence: number, at: number): void {
+    this.#marks[sequence % REMEMBERED] = { sequence, at, digest: this.#digest.value };
   }
 }
 

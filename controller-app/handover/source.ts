@@ -2,9 +2,9 @@
  * Brings what an instance tells into the mirror: the active one, and one that drains, which may still have something to tell. What was missed is mended by
  * its whole state; and its digest says whether anything was.
  */
-import { DomainError, type Role } from '../../shared/domain/domain.js';
+import { DomainError, type Role, type ToldDelta } from '../../shared/domain/domain.js';
 import { problemOfState } from '../../shared/firewall/admission.js';
-import type { Change, Delta } from '../../shared/firewall/state.js';
+import type { Change } from '../../shared/firewall/state.js';
 import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
 import { type Clock, sleep, type Timer } from '../../shared/runtime/clock.js';
 import type { Mirror } from './mirror.js';
@@ -121,8 +121,8 @@ export class Source {
     throw new DomainError('no-instance', what);
   }
 
-  #take({ sequence, change }: Delta): void {
-    if (this.#isToldNow(change)) this.mirror.absorb(change);
+  #take({ sequence, change, ageMs }: ToldDelta): void {
+    if (this.#isToldNow(change)) this.mirror.absorb(change, ageMs);
     this.#sequence = sequence;
     this.#digests.set(sequence, this.mirror.digest);
     const [oldest] = this.#digests.keys();

@@ -12,6 +12,7 @@ import {
   type Health,
   type InstanceDigest,
   type InstanceId,
+  type ToldDelta,
 } from '../../shared/domain/domain.js';
 import { InstanceTable } from '../../shared/domain/instance-table.js';
 import { valid, validState } from '../../shared/domain/valid.js';
@@ -212,7 +213,7 @@ export class EdgeDomain implements Domain {
     id: InstanceId,
     fromSequence: number,
     signal: AbortSignal,
-  ): AsyncGenerator<readonly Delta[]> {
+  ): AsyncGenerator<readonly ToldDelta[]> {
     yield* this.#instances.get(id).changes(fromSequence, signal);
   }
 

@@ -4,13 +4,14 @@
  * Roles:  standby -> active -> draining, and retired from each of them. Calls come one after another: the domain queues them.
  * Who closes what: the instance owns its lodging, tracked connections, timers and change log; `close` ends them all.
  */
-import { ChangeLog } from '../../shared/domain/change-log.js';
+import { CHANGES_KEPT, ChangeLog } from '../../shared/domain/change-log.js';
 import {
   DomainError,
   type Ends,
   type InstanceDigest,
   type InstanceId,
   type Role,
+  type ToldDelta,
 } from '../../shared/domain/domain.js';
 import { freshDeltas } from '../../shared/domain/fresh-deltas.js';
 import { mustBeSame } from '../../shared/domain/valid.js';
@@ -52,7 +53,7 @@ export class Instance {
   readonly #rules: InstalledRules;
   #policies: PolicyHistory;
   readonly #connections: TrackedConnections;
-  readonly #changes = new ChangeLog();
+  readonly #changes = new ChangeLog(0, CHANGES_KEPT, () => performance.now());
   #limits: BridgeLimits = { rejects: undefined };
   /** The last change of the instance that this one was prepared from. */
   #applied: number;
@@ -242,7 +243,7 @@ export class Instance {
     return { terminal, epoch: this.id.epoch, sequence, policy, ...proven, counters };
   }
 
-  changes(fromSequence: number, signal: AbortSignal): AsyncIterable<readonly Delta[]> {
+  changes(fromSequence: number, signal: AbortSignal): AsyncIterable<readonly ToldDelta[]> {
     return this.#changes.follow(fromSequence, signal);
   }
 

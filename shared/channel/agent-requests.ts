@@ -2,7 +2,8 @@
  * The agent's answers on one link: each request becomes one call of the domain, and nothing is remembered beyond its reply.
  * Calls for one terminal run one after another, also those of an earlier link that are still under way.
  */
-import { type Domain, DomainError } from '../domain/domain.js';
+import { type Domain, DomainError, type ToldDelta } from '../domain/domain.js';
+import type { Delta } from '../firewall/state.js';
 import type { Clock } from '../runtime/clock.js';
 import type { KeyedQueue } from '../runtime/keyed-queue.js';
 import type { Log } from '../runtime/log.js';
@@ -10,7 +11,13 @@ import { messageOf } from '../runtime/message-of.js';
 import { ChannelError } from './errors.js';
 import { type Limits, MAX_BATCH, MAX_ERROR_TEXT, MAX_FOLLOWED, MAX_UNACKNOWLEDGED } from './limits.js';
 import type { Link } from './link.js';
-import type { AgentMessage, ControllerMessage, Reply, Request } from './messages.js';
+import {
+  type AgentMessage,
+  type ControllerMessage,
+  MAX_AGE_MS,
+  type Reply,
+  type Request,
+} from './messages.js';
 
 export interface AgentRequestsOptions {
   readonly domain: Domain;
@@ -115,7 +122,7 @@ export class AgentRequests {
   }
 
   async #follow({ id, instance, fromSequence }: Follow): Promise<void> {
-    const { domain, link } = this.#options;
+    const { domain, link, clock } = this.#options;
     if (this.#followed.has(id) || this.#followed.size >= MAX_FOLLOWED) {
       this.#fail(id, new DomainError('not-ready', 'too many instances are followed: try again later'));
       return;
@@ -130,10 +137,17 @@ export class AgentRequests {
     signal.addEventListener('abort', () => followed.wake(), { once: true });
     try {
       for await (const deltas of domain.changes(instance, fromSequence, signal)) {
+        const toldAt = clock.monotonic();
         for (let i = 0; i < deltas.length && !signal.aborted; i += MAX_BATCH) {
           await credited(followed);
           if (signal.aborted) break;
-          link.send({ type: 'delta', id, deltas: deltas.slice(i, i + MAX_BATCH) });
+          const part = deltas.slice(i, i + MAX_BATCH);
+          link.send({
+            type: 'delta',
+            id,
+            deltas: part.map(bare),
+            ...aged(part[0], clock.monotonic() - toldAt),
+          });
         }
         if (signal.aborted) break;
       }
@@ -160,6 +174,13 @@ export class AgentRequests {
       // The link is gone, and the controller knows it.
     }
   }
+}
+
+const bare = ({ sequence, change }: ToldDelta): Delta => ({ sequence, change });
+
+/** The age of a change that was told so many ms ago. */
+function aged(told: ToldDelta | undefined, sinceMs: number): { readonly ageMs?: number } {
+  return told?.ageMs === undefined ? {} : { ageMs: Math.min(Math.max(0, told.ageMs + sinceMs), MAX_AGE_MS) };
 }
 
 async function credited(followed: FollowedInstance): Promise<void> {

@@ -3,7 +3,7 @@
  */
 
 /** Said in `hello`; both sides must speak the same. Raise it with every change that an older peer would misread. */
-export const PROTOCOL_VERSION = 3;
+export const PROTOCOL_VERSION = 4;
 /**
  * The largest message, in bytes. A table of MAX_CONNECTIONS at the codec's worst (no address or port twice: some 45 bytes each) and
  * a state's policies at theirs (17 of about 1 MB) fit.

@@ -62,6 +62,9 @@ const digestSchema = z.strictObject({
   digest: z.string().regex(/^[0-9a-f]{16}$/),
 });
 
+/** An older change counts as of this age. */
+export const MAX_AGE_MS = 3_600_000;
+
 const deltas = z.array(deltaSchema).max(MAX_BATCH).readonly();
 
 /** On the wire the connections of a state are one binary value (connections-codec.ts). */
@@ -99,6 +102,8 @@ export const agentWireSchema = z.discriminatedUnion('type', [
     type: z.literal('delta'),
     id,
     deltas: z.array(deltaSchema).min(1).max(MAX_BATCH).readonly(),
+    /** How long ago the first of them was, when it was sent: on the agent's own clock. */
+    ageMs: z.number().min(0).max(MAX_AGE_MS).exactOptional(),
   }),
   /** No more of them: the instance is retired, or the controller has said `unfollow`. */
   z.strictObject({ type: z.literal('end'), id }),

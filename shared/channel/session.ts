@@ -26,6 +26,8 @@ export interface Answer {
 
 export interface Batch {
   readonly deltas: readonly Delta[];
+  /** How long ago the first of them was, when the agent sent them, if it says. */
+  readonly ageMs: number | undefined;
   /** On the wire. */
   readonly bytes: number;
 }
@@ -167,7 +169,7 @@ export class AgentSession {
       case 'delta': {
         const inbox = this.#followed.get(message.id);
         if (!inbox) this.#unasked(message.type, message.id);
-        else if (!inbox.push({ deltas: message.deltas, bytes }))
+        else if (!inbox.push({ deltas: message.deltas, ageMs: message.ageMs, bytes }))
           throw new ChannelError('bad-message', 'more changes came than were asked for');
         return;
       }

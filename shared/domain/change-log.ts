@@ -2,7 +2,7 @@
  * The numbered changes of one instance: the last of them are kept for whoever follows.
  */
 import type { Change, Delta } from '../firewall/state.js';
-import { DomainError } from './domain.js';
+import { DomainError, type ToldDelta } from './domain.js';
 
 /** How far back a follower may fall. */
 export const CHANGES_KEPT = 65_536;
@@ -12,6 +12,8 @@ const MAX_BATCH = 1024;
 export class ChangeLog {
   /** A ring: the change with sequence s is at s modulo its size. */
   readonly #ring: Delta[] = [];
+  /** When each of them was appended, if anybody wants to know. */
+  readonly #times: number[] = [];
   readonly #waiting = new Set<() => void>();
   /** The sequence of the last change before the log begins. */
   readonly #before: number;
@@ -19,10 +21,14 @@ export class ChangeLog {
   #ended: { readonly error?: DomainError } | undefined;
   #interruption: DomainError | undefined;
 
-  /** `before`: the sequence of the last change before the first; `kept`: how many are remembered. */
+  /**
+   * `before`: the sequence of the last change before the first; `kept`: how many are remembered; `now`: monotonic ms, by which followers are told how
+   * long ago each was.
+   */
   constructor(
     before = 0,
     private readonly kept: number = CHANGES_KEPT,
+    private readonly now?: () => number,
   ) {
     this.#before = before;
     this.#sequence = before;
@@ -37,7 +43,9 @@ export class ChangeLog {
     if (changes.length === 0 || this.#ended) return;
     for (const change of changes) {
       this.#sequence += 1;
-      this.#ring[this.#sequence % this.kept] = { sequence: this.#sequence, change };
+      const place = this.#sequence % this.kept;
+      this.#ring[place] = { sequence: this.#sequence, change };
+      if (this.now) this.#times[place] = this.now();
     }
     this.#wake();
   }
@@ -55,7 +63,7 @@ export class ChangeLog {
   }
 
   /** Batches of changes after `from`, until the log ends or `signal` aborts. Fails with `changes-lost`. */
-  async *follow(from: number, signal: AbortSignal): AsyncGenerator<readonly Delta[], void, undefined> {
+  async *follow(from: number, signal: AbortSignal): AsyncGenerator<readonly ToldDelta[], void, undefined> {
     let last = from;
     const interruption = this.#interruption;
     while (!signal.aborted) {
@@ -76,7 +84,7 @@ export class ChangeLog {
   }
 
   /** What follows change `from`, as much of it as one step brings; nothing when it is the last. Fails with `changes-lost`. */
-  after(from: number): readonly Delta[] {
+  after(from: number): readonly ToldDelta[] {
     const oldest = Math.max(this.#before + 1, this.#sequence - this.kept + 1);
     if (from > this.#sequence || from < oldest - 1) {
       throw new DomainError(
@@ -84,10 +92,13 @@ export class ChangeLog {
         `changes after ${from} are not known here (${oldest} to ${this.#sequence} are): take a new snapshot`,
       );
     }
-    const batch: Delta[] = [];
+    const batch: ToldDelta[] = [];
+    const now = this.now?.();
     for (let sequence = from + 1; sequence <= this.#sequence && batch.length < MAX_BATCH; sequence += 1) {
-      const delta = this.#ring[sequence % this.kept];
-      if (delta) batch.push(delta);
+      const place = sequence % this.kept;
+      const delta = this.#ring[place];
+      if (delta)
+        batch.push(now === undefined ? delta : { ...delta, ageMs: now - (this.#times[place] ?? now) });
     }
     return batch;
   }

@@ -57,6 +57,12 @@ export interface Health {
   readonly instances: readonly (InstanceId & { readonly role: Role })[];
 }
 
+/** A change as an instance tells it. */
+export interface ToldDelta extends Delta {
+  /** How many ms ago it was when it was told, where that is known; the way to here is not in it. */
+  readonly ageMs?: number;
+}
+
 export interface Domain {
   /** Unique in the system, as in the configuration: `sdn-1`, `edge-1`. */
   readonly name: string;
@@ -95,7 +101,7 @@ export interface Domain {
    * Fails with `changes-lost` when that far back is no longer known: take a new snapshot. Fails with `no-instance` as soon as the domain
    * notices that the instance is of no use any more (its container has ended).
    */
-  changes(id: InstanceId, fromSequence: number, signal: AbortSignal): AsyncIterable<readonly Delta[]>;
+  changes(id: InstanceId, fromSequence: number, signal: AbortSignal): AsyncIterable<readonly ToldDelta[]>;
   health(): Promise<Health>;
 }
 

@@ -15,7 +15,6 @@ import {
   encodeConnections,
 } from '../../shared/channel/connections-codec.js';
 import { ChannelError, ChannelServer, type Limits, serveDomain } from '../../shared/channel/index.js';
-import { KeyedQueue } from '../../shared/runtime/keyed-queue.js';
 import {
   backoffMs,
   DEFAULT_LIMITS,
@@ -27,9 +26,10 @@ import {
 import { loopbackAddressOf } from '../../shared/channel/loopback.js';
 import { DOMAIN_ERROR_CODES } from '../../shared/channel/messages.js';
 import { problemOfMessagePack } from '../../shared/channel/plain-messagepack.js';
-import { type Domain, DomainError, type InstanceId } from '../../shared/domain/domain.js';
+import { type Domain, DomainError, type InstanceId, type ToldDelta } from '../../shared/domain/domain.js';
 import { type Connection, connectionKey, connectionSchema } from '../../shared/firewall/connection.js';
 import { type Delta, epoch, type Snapshot } from '../../shared/firewall/state.js';
+import { KeyedQueue } from '../../shared/runtime/keyed-queue.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { isLoopback } from '../../shared/runtime/loopback.js';
 import {
@@ -354,7 +354,7 @@ t.test('a stranger is refused, with the reason, when it', async (t) => {
       what: 'speaks another version',
       frame: pack({ ...HELLO, protocol: PROTOCOL_VERSION + 1, news: true }),
       code: 4002,
-      says: /version 4 .* version 3: install/,
+      says: /version 5 .* version 4: install/,
       type: 'refusal',
     },
     {
@@ -528,6 +528,31 @@ t.test('bytes on the wire are reported', async (t) => {
     if (batch.at(-1)?.sequence === 2541) break;
   t.ok(transfers.at(-1)?.kind === 'changes');
   t.comment(`a delta is ${((transfers[2]?.bytes ?? 0) / 1000).toFixed(0)} bytes on the wire`);
+});
+
+t.test('how old changes were when the agent sent them is told with them', async (t) => {
+  const domain = new ReferenceDomain('edge-1');
+  const told = (ageMs?: number): ToldDelta => ({
+    sequence: 42,
+    change: { kind: 'terminal', terminal: alice },
+    ...(ageMs === undefined ? {} : { ageMs }),
+  });
+  const { remote, close } = await connectedPair(domain);
+  t.teardown(close);
+  await remote.prepare(snapshot(), epoch(2));
+  for (const [delta, heard] of [
+    [told(70_000), (ageMs = 0) => ageMs >= 70_000 && ageMs < 130_000],
+    [told(1e12), (ageMs = 0) => ageMs === 3_600_000],
+    [told(), (ageMs?: number) => ageMs === undefined],
+  ] as const) {
+    domain.changes = async function* () {
+      yield [delta];
+    };
+    for await (const batch of remote.changes(id, 41, new AbortController().signal)) {
+      t.match(batch, [{ sequence: 42, change: { kind: 'terminal' } }]);
+      t.ok(heard(batch[0]?.ageMs), `told: ${delta.ageMs}, heard: ${batch[0]?.ageMs}`);
+    }
+  }
 });
 
 t.test('requests wait for their own reply, within bounds', async (t) => {

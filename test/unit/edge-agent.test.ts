@@ -453,6 +453,18 @@ t.test('the log of changes', async (t) => {
     await t.rejects(read(log, 1, 1), { code: 'changes-lost' });
     await t.rejects(read(log, 7, 1), { code: 'changes-lost' }, 'a number that was never given');
   });
+  await t.test('says how long ago each was, when it is asked to', async (t) => {
+    let now = 100;
+    const log = new ChangeLog(0, 4, () => now);
+    log.append([change(1)]);
+    now += 30;
+    log.append([change(2)]);
+    now += 1;
+    t.match(await read(log, 0, 2), [
+      { sequence: 1, ageMs: 31 },
+      { sequence: 2, ageMs: 1 },
+    ]);
+  });
   await t.test('tells those who follow that they miss changes, and goes on', async (t) => {
     const log = new ChangeLog();
     const following = read(log, 0, 100);

@@ -69,6 +69,16 @@ t.test('the mirror', async (t) => {
     t.not(mirror.mark(2)?.digest, new ConnectionsDigest([https(2, 'closing')]).value, 'control');
   });
 
+  t.test('knows when each change was, however long it took to be told', async (t) => {
+    let now = 1_000;
+    const mirror = new Mirror(nothing, () => now);
+    mirror.absorb({ kind: 'connection', connection: https(1) }, 40);
+    now += 5;
+    mirror.absorb({ kind: 'connection', connection: https(2) });
+    t.equal(mirror.mark(1)?.at, 960);
+    t.equal(mirror.mark(2)?.at, 1_005);
+  });
+
   t.test('takes a whole state as the truth, also where it goes back', async (t) => {
     const mirror = mirrorOf(https(1), https(2, 'closing'));
     mirror.replace({ ...nothing, connections: [https(2, 'established'), https(3)] });

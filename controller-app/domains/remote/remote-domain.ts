@@ -20,6 +20,7 @@ import {
   type Health,
   type InstanceDigest,
   type InstanceId,
+  type ToldDelta,
 } from '../../../shared/domain/domain.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState, Snapshot } from '../../../shared/firewall/state.js';
@@ -172,15 +173,16 @@ export class RemoteDomain implements Domain {
     id: InstanceId,
     fromSequence: number,
     signal: AbortSignal,
-  ): AsyncGenerator<readonly Delta[]> {
+  ): AsyncGenerator<readonly ToldDelta[]> {
     const instance = bare(id);
     let last = fromSequence;
     let session = this.#present();
     for (;;) {
       try {
-        for await (const { deltas, bytes } of session.follow(instance, last, signal)) {
+        for await (const { deltas, ageMs, bytes } of session.follow(instance, last, signal)) {
           this.#transferred('changes', instance, bytes);
-          yield this.#trust.changed(id, deltas, last);
+          const trusted = this.#trust.changed(id, deltas, last);
+          yield ageMs === undefined ? trusted : trusted.map((delta) => ({ ...delta, ageMs }));
           last += deltas.length;
         }
         return;
