@@ -77,27 +77,17 @@ function summary(folder: string, { contents, snapshotBytes, journalBytes }: Load
 function render(folder: string, loaded: Loaded): string {
   const { bytes, terminals, instances } = summary(folder, loaded);
   const kept = table(
-    [
-      'TERMINAL',
-      'ACTIVE IN',
-      'STANDBYS',
-      'LAST EPOCH',
-      'POLICY',
-      'PLACEMENT',
-      'LEARNT ADDRESSES',
-      'CONNECTIONS',
-    ],
+    ['TERMINAL', 'ACTIVE IN', 'LAST EPOCH', 'POLICY', 'PLACEMENT', 'LEARNT ADDRESSES', 'CONNECTIONS'],
     terminals.map((terminal) => [
       terminal.name,
       terminal.active?.domain ?? 'nowhere',
-      terminal.standbys.map(({ domain }) => domain).join(', ') || '-',
       String(terminal.lastEpoch),
       terminal.policy?.policy.name ?? 'its file',
       terminal.placement,
       terminal.addresses.map(({ address }) => address).join(', ') || '-',
       number(terminal.connections),
     ]),
-    { right: [3, 7] },
+    { right: [2, 6] },
   );
   const inSwitches = table(
     ['IN SWITCHES', 'TERMINAL', 'EPOCH', 'ROLE', 'CONNECTIONS'],

@@ -17,25 +17,9 @@ const REST_MS = 10_000;
 /** Who has something in a switch under an instance's number. */
 export type NumberHolder = 'steering' | 'domain';
 
-/**
- * Keeps what was given out, for the next controller. The promise settles when it would survive this one's sudden end; who gets a number does not wait
- * for it.
- */
-export interface NumberKeeper {
-  taken(id: InstanceId, number: number): Promise<void>;
-  released(id: InstanceId): Promise<void>;
-}
-
 interface Taken {
   readonly number: number;
   readonly holders: Set<NumberHolder>;
-}
-
-export interface InstanceNumbersOptions {
-  readonly clock?: Clock;
-  readonly keeper?: NumberKeeper;
-  /** A number could not be kept: after a restart its instance would have another. */
-  readonly onKeepFailed?: (id: InstanceId, error: unknown) => void;
 }
 
 export class InstanceNumbers {
@@ -43,13 +27,11 @@ export class InstanceNumbers {
   readonly #taken = new Set<number>();
   /** When their rest is over, in monotonic ms; the first to rest is the first here. */
   readonly #resting = new Map<number, number>();
-  readonly #options: InstanceNumbersOptions;
   readonly #clock: Clock;
   #next = 1;
 
-  constructor(options: InstanceNumbersOptions = {}) {
-    this.#options = options;
-    this.#clock = options.clock ?? realClock;
+  constructor(clock: Clock = realClock) {
+    this.#clock = clock;
   }
 
   /** The instance's number, from now on held; a new one the first time. A released number is used again as late as possible. */
@@ -69,7 +51,6 @@ export class InstanceNumbers {
     const number = this.#next;
     this.#advance();
     this.#take(id, number, holder);
-    this.#keep(id, this.#options.keeper?.taken(id, number));
     return number;
   }
 
@@ -105,7 +86,6 @@ export class InstanceNumbers {
     this.#instances.delete(keyOf(id));
     this.#taken.delete(known.number);
     this.#resting.set(known.number, this.#clock.monotonic() + REST_MS);
-    this.#keep(id, this.#options.keeper?.released(id));
   }
 
   #take(id: InstanceId, number: number, holder: NumberHolder): void {
@@ -124,10 +104,6 @@ export class InstanceNumbers {
 
   #advance(): void {
     this.#next = (this.#next % MAX_INSTANCE_NUMBER) + 1;
-  }
-
-  #keep(id: InstanceId, kept: Promise<void> | undefined): void {
-    kept?.catch((error: unknown) => this.#options.onKeepFailed?.(id, error));
   }
 }
 

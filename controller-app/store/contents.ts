@@ -30,7 +30,6 @@ const NOTHING: Omit<StoredTerminal, 'state'> = {
   placement: 'follow',
   policy: undefined,
   active: undefined,
-  standbys: [],
   addresses: [],
   attachments: [],
 };
@@ -112,12 +111,11 @@ export class Contents {
    */
   *entries(): Generator<Entry> {
     for (const [terminal, contents] of this.#terminals) {
-      const { lastEpoch, placement, policy, active, standbys, addresses, attachments } = contents.kept;
+      const { lastEpoch, placement, policy, active, addresses, attachments } = contents.kept;
       yield { kind: 'epoch', terminal, lastEpoch };
       yield { kind: 'placement', terminal, placement };
       if (policy) yield { kind: 'policy', terminal, policy };
       if (active) yield { kind: 'active', terminal, instance: active };
-      if (standbys.length > 0) yield { kind: 'standbys', terminal, standbys };
       if (addresses.length > 0) yield { kind: 'addresses', terminal, addresses };
       if (attachments.length > 0) yield { kind: 'attachments', terminal, attachments };
       const { mirror } = contents;
@@ -162,9 +160,6 @@ export class Contents {
         break;
       case 'active':
         contents.kept = { ...kept, active: entry.instance ?? undefined };
-        break;
-      case 'standbys':
-        contents.kept = { ...kept, standbys: entry.standbys };
         break;
       case 'addresses':
         contents.kept = { ...kept, addresses: entry.addresses };

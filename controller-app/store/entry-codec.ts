@@ -40,7 +40,6 @@ const MAX_ITEMS = 4_000_000;
 export const MAX_ENTRIES = 10_000;
 /** Keys of ended connections in one entry. */
 const MAX_ENDED = 10_000;
-const MAX_INSTANCES_OF_TERMINAL = 16;
 const MAX_ATTACHMENTS = 4;
 /** What the columns need of a terminal is its addresses, to write them shorter. A table must be readable whatever the addresses are by then. */
 const NOBODY = { name: 'nobody', mac: '02:00:00:00:00:01', ipv4: [], ipv6: [] };
@@ -48,9 +47,12 @@ const NOBODY = { name: 'nobody', mac: '02:00:00:00:00:01', ipv4: [], ipv6: [] };
 const TRACKINGS = trackingSchema.options;
 const FINISHED = [[], ['terminal'], ['remote'], ['terminal', 'remote']] as const;
 
-const domainName = z.string().min(1).max(32);
-const instance = z.strictObject({ domain: domainName, epoch: epochSchema });
-const active = instance.extend({ number: z.int().min(1).max(MAX_INSTANCE_NUMBER), ends: endsSchema });
+const active = z.strictObject({
+  domain: z.string().min(1).max(32),
+  epoch: epochSchema,
+  number: z.int().min(1).max(MAX_INSTANCE_NUMBER),
+  ends: endsSchema,
+});
 const table = z.instanceof(Uint8Array);
 const ended = z
   .array(z.string().min(1).max(200))
@@ -102,11 +104,6 @@ const entrySchema = z.discriminatedUnion('kind', [
       .nullable(),
   }),
   z.strictObject({ kind: z.literal('active'), ...of, instance: active.nullable() }),
-  z.strictObject({
-    kind: z.literal('standbys'),
-    ...of,
-    standbys: z.array(instance).max(MAX_INSTANCES_OF_TERMINAL).readonly(),
-  }),
   z.strictObject({
     kind: z.literal('addresses'),
     ...of,

@@ -8,7 +8,7 @@ import type { Policy } from '../../shared/firewall/policy.js';
 import type { Epoch, FirewallState } from '../../shared/firewall/state.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
 import type { InstanceHead, KeptConnection } from '../domains/openflow-ct/record.js';
-import type { StoredActive, StoredAddress, StoredAttachment, StoredInstance, StoredPolicy } from './store.js';
+import type { StoredActive, StoredAddress, StoredAttachment, StoredPolicy } from './store.js';
 
 /** A mirror without its connections. */
 export type MirrorHead = Omit<FirewallState, 'connections'>;
@@ -30,7 +30,6 @@ export type Entry =
   | { readonly kind: 'placement'; readonly terminal: string; readonly placement: PlacementMode }
   | { readonly kind: 'policy'; readonly terminal: string; readonly policy: StoredPolicy | null }
   | { readonly kind: 'active'; readonly terminal: string; readonly instance: StoredActive | null }
-  | { readonly kind: 'standbys'; readonly terminal: string; readonly standbys: readonly StoredInstance[] }
   | { readonly kind: 'addresses'; readonly terminal: string; readonly addresses: readonly StoredAddress[] }
   | {
       readonly kind: 'attachments';

@@ -11,7 +11,6 @@ import type {
   StoredActive,
   StoredAddress,
   StoredAttachment,
-  StoredInstance,
   StoredPolicy,
   StoredTerminal,
   TerminalKeeper,
@@ -47,10 +46,6 @@ export class Keeper implements TerminalKeeper {
 
   setActive(instance: StoredActive | undefined): void {
     this.#fact({ kind: 'active', terminal: this.terminal, instance: instance ?? null });
-  }
-
-  setStandbys(standbys: readonly StoredInstance[]): void {
-    this.#fact({ kind: 'standbys', terminal: this.terminal, standbys });
   }
 
   setAddresses(addresses: readonly StoredAddress[]): void {

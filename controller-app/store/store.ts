@@ -14,14 +14,10 @@ import type { Delta, Epoch, FirewallState } from '../../shared/firewall/state.js
 import type { Closable } from '../../shared/runtime/lifetime.js';
 import type { InstanceKeeper, InstanceRecord } from '../domains/openflow-ct/record.js';
 
-/** An instance of a terminal's firewall, by the name of its domain. */
-export interface StoredInstance {
+/** The active instance of a terminal's firewall: the name of its domain, its instance number, and where steering reaches it. */
+export interface StoredActive {
   readonly domain: string;
   readonly epoch: Epoch;
-}
-
-/** The active one: with its instance number, and where steering reaches it. */
-export interface StoredActive extends StoredInstance {
   readonly number: number;
   readonly ends: Ends;
 }
@@ -56,7 +52,6 @@ export interface StoredTerminal {
   readonly placement: PlacementMode;
   readonly policy: StoredPolicy | undefined;
   readonly active: StoredActive | undefined;
-  readonly standbys: readonly StoredInstance[];
   readonly addresses: readonly StoredAddress[];
   readonly attachments: readonly StoredAttachment[];
   /** The mirror: its firewall as the controller knows it, connections included. The times left are those of when each change was told. */
@@ -77,7 +72,6 @@ export interface TerminalKeeper {
 
   /** A fact, as are all that follow. */
   setActive(instance: StoredActive | undefined): void;
-  setStandbys(standbys: readonly StoredInstance[]): void;
   setAddresses(addresses: readonly StoredAddress[]): void;
   setAttachments(attachments: readonly StoredAttachment[]): void;
   /** The whole mirror; undefined: there is none any more. */

@@ -372,7 +372,7 @@ t.test('store: what is kept is shown, backed up while a controller runs, and put
   const shown = await run('store', 'show', '--config', config);
   t.equal(shown.code, 0);
   t.match(shown.out, /kept: \d+ bytes/);
-  t.match(shown.out, /alice +edge-1 +- +41 +its file +stay +- +0/);
+  t.match(shown.out, /alice +edge-1 +41 +its file +stay +- +0/);
   const json = JSON.parse((await run('store', 'show', '--json', '--config', config)).out);
   t.match(json, { terminals: [{ name: 'alice', lastEpoch: 41, placement: 'stay' }], instances: [] });
 

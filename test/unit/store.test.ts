@@ -4,12 +4,14 @@
 import { copyFile, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pack } from 'msgpackr';
 import t, { type Test } from 'tap';
 import type { InstanceRecord } from '../../controller-app/domains/openflow-ct/record.js';
 import { keepMirror } from '../../controller-app/handover/keeping.js';
 import { Mirror } from '../../controller-app/handover/mirror.js';
 import { addressMemory } from '../../controller-app/store/address-memory.js';
 import { backUp, readBackup, restore } from '../../controller-app/store/archive.js';
+import { decodeEntries } from '../../controller-app/store/entry-codec.js';
 import { FileParser } from '../../controller-app/store/file-parser.js';
 import { firewallMemory } from '../../controller-app/store/firewall-memory.js';
 import { loadFolder } from '../../controller-app/store/folder.js';
@@ -75,7 +77,6 @@ async function fill(store: ControllerStore): Promise<void> {
     number: 3,
     ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
   });
-  keeper.setStandbys([{ domain: 'edge-1', epoch: epoch(8) }]);
   keeper.setAddresses([
     { address: '10.0.0.7', origin: 'dhcp', until: 1_900_000_000_000 },
     { address: 'fd00::7', origin: 'slaac' },
@@ -107,7 +108,6 @@ const EXPECTED: Omit<StoredTerminal, 'state'> = {
     number: 3,
     ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
   },
-  standbys: [{ domain: 'edge-1', epoch: epoch(8) }],
   addresses: [
     { address: '10.0.0.7', origin: 'dhcp', until: 1_900_000_000_000 },
     { address: 'fd00::7', origin: 'slaac' },
@@ -121,7 +121,7 @@ t.test('what was said is there after it was opened again', async (t) => {
   t.same(store.terminals(), []);
   t.same(store.terminal('alice').read(), {
     ...{ lastEpoch: 0, placement: 'follow', policy: undefined, active: undefined },
-    ...{ standbys: [], addresses: [], attachments: [], state: undefined },
+    ...{ addresses: [], attachments: [], state: undefined },
   });
   await fill(store);
   const expected = { ...EXPECTED, state: inOrder(new StoryState().after(250)), instances: [RECORD] };
@@ -307,6 +307,20 @@ t.test('a journal with any bit altered is refused, with what to do', async (t) =
   }
   await writeFile(file, bytes);
   await (await open(path)).close();
+});
+
+t.test('an entry of a kind that nobody knows is refused, and so is one with more than its kind has', (t) => {
+  const known = { kind: 'epoch', terminal: 'alice', lastEpoch: 8 };
+  t.same(decodeEntries(pack([known])), [known], 'the control: a known one is read');
+  for (const entry of [
+    { ...known, kind: 'standbys' },
+    { ...known, standbys: [] },
+  ])
+    t.throws(() => decodeEntries(pack([known, entry])), {
+      code: 'damaged',
+      message: /an entry is not valid: 1/,
+    });
+  t.end();
 });
 
 t.test('snapshots must be whole, and files must be what their names say', async (t) => {

@@ -38,7 +38,6 @@ function seeds(): Uint8Array[] {
     number: 3,
     ends: { kind: 'pipeline', dpid: dpid(1), instance: 3 },
   });
-  keeper.setStandbys([{ domain: 'sdn-1', epoch: epoch(4) }]);
   keeper.setAddresses([
     { address: 'fd00::7', origin: 'slaac' },
     { address: '10.0.0.9', origin: 'dhcp', until: 9 },
