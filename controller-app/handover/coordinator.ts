@@ -6,32 +6,33 @@ import { randomUUID } from 'node:crypto';
 import type { HandoverReport, StandbyStatus } from '../../shared/api/schema.js';
 import type { Domain, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
-import type { Epoch, FirewallState } from '../../shared/firewall/state.js';
-import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
-import { messageOf } from '../../shared/runtime/message-of.js';
-import { mendAddresses, tellAddresses, withTerminal } from './addresses.js';
+import type { FirewallState } from '../../shared/firewall/state.js';
+import type { Terminal } from '../../shared/firewall/terminal.js';
+import { tellAddresses } from './addresses.js';
 import { added } from './counters.js';
 import { Damping } from './damping.js';
 import { FirewallRecord } from './firewall-record.js';
 import { Instances } from './instances.js';
+import { Leases } from './leases.js';
 import { Move } from './move.js';
 import { type CoordinatorOptions, HandoverError, type HandoverOrder } from './options.js';
-import { isGone, type Placed } from './placed.js';
+import type { Placed } from './placed.js';
+import { place } from './placing.js';
 import { Pause } from './progress.js';
-import { Standby } from './standby.js';
+import type { Standby } from './standby.js';
+import { Standbys, standbyStatus } from './standbys.js';
+import { Strays } from './strays.js';
 import { Takeovers } from './takeover.js';
-
-/** The lease is renewed this many times before it would run out. */
-const RENEWALS_PER_LEASE = 3;
 
 export class Coordinator {
   readonly #records: ReadonlyMap<string, FirewallRecord>;
   readonly #instances: Instances;
   readonly #damping: Damping;
-  readonly #renewals: NodeJS.Timeout;
   readonly #takeovers: Takeovers;
+  readonly #leases: Leases;
+  readonly #strays: Strays;
+  readonly #standbys: Standbys;
   readonly #pauses = new Map<FirewallRecord, Pause>();
-  #closed = false;
 
   constructor(readonly options: CoordinatorOptions) {
     this.#damping = new Damping(() => options.clock.monotonic());
@@ -53,9 +54,16 @@ export class Coordinator {
         return this.#move(record.handover, record, lost, to, { to: to.name, cause: 'takeover' });
       },
     });
-    this.#renewals = setInterval(() => {
-      for (const record of this.#records.values()) void this.#renewLease(record);
-    }, options.timings.leaseMs / RENEWALS_PER_LEASE);
+    const parts = { options, instances: this.#instances, records: this.#records };
+    this.#leases = new Leases(parts);
+    this.#strays = new Strays(parts);
+    this.#standbys = new Standbys({
+      ...parts,
+      strays: this.#strays,
+      damping: this.#damping,
+      domain: (name) => this.#domain(name),
+      pause: (record) => this.#pauses.get(record),
+    });
   }
 
   record(terminal: string): FirewallRecord {
@@ -86,9 +94,9 @@ export class Coordinator {
       }
       record.activate(placed, active.ends);
       // As the earlier controller may have renewed it just before its end.
-      record.leaseEnd = this.options.clock.monotonic() + this.options.timings.leaseMs;
+      this.#leases.begin(record);
       record.source = this.#instances.follow(record, placed, undefined, mirror);
-      this.#refill(record);
+      this.#standbys.refill(record);
     }
   }
 
@@ -102,36 +110,13 @@ export class Coordinator {
     return record.enqueue(async () => {
       if (record.active) return;
       const { options } = this;
-      const strays = await this.#instances.strays(record);
-      const placed: Placed = { domain, id: { terminal, epoch: await record.nextEpoch() } };
-      const { id } = placed;
-      const state = await this.#lastKnown(record, strays, placed);
-      let sequence: number;
-      let ends: Ends;
-      try {
-        ends = await domain.prepare(state, id.epoch);
-        await options.steering.addPath(id, ends);
-        ({ sequence } = await domain.digest(id));
-        await domain.activate(id, options.timings.leaseMs);
-        await options.steering.setActive(id);
-      } catch (error) {
-        await this.#instances.removeSurely(placed);
-        throw error;
-      }
-      const mirror = record.mirrorOf(state, () => options.clock.monotonic());
-      record.activate(placed, ends);
-      record.carried = [];
-      record.leaseEnd = options.clock.monotonic() + options.timings.leaseMs;
-      record.source = this.#instances.follow(record, placed, sequence, mirror);
-      record.told = state.terminal;
-      if (!isSameTerminal(state.terminal, record.terminal)) await tellAddresses(record);
-      const { connections } = state;
-      options.log.info(
-        { terminal, domain: to, epoch: id.epoch, connections: connections.length },
-        'firewall placed',
-      );
-      for (const stray of strays) this.#instances.removeInBackground(stray);
-      this.#refill(record);
+      await place(record, domain, {
+        options,
+        instances: this.#instances,
+        strays: this.#strays,
+        leases: this.#leases,
+      });
+      this.#standbys.refill(record);
     });
   }
 
@@ -199,19 +184,7 @@ export class Coordinator {
   }
 
   standbys(terminal: string): StandbyStatus[] {
-    return [...this.record(terminal).standbys.values()].map((standby): StandbyStatus => {
-      const { domain, state, problem, known, ready } = standby;
-      const { changes = 0, p50Ms, p99Ms, maxMs } = ready?.feed.lag ?? {};
-      const measured = p50Ms !== undefined && p99Ms !== undefined && maxMs !== undefined;
-      return {
-        domain: domain.name,
-        epoch: known?.id.epoch ?? null,
-        state,
-        ...(state === 'away' && problem !== undefined ? { problem: messageOf(problem) } : {}),
-        behind: changes,
-        ...(measured ? { lagMs: { p50: p50Ms, p99: p99Ms, max: maxMs } } : {}),
-      };
-    });
+    return [...this.record(terminal).standbys.values()].map(standbyStatus);
   }
 
   /** A domain is silent. If it stays so, others take over what is active there. */
@@ -223,35 +196,20 @@ export class Coordinator {
   /** It can be reached again: what waits for it goes on, and what an earlier controller left there goes. */
   domainBack(name: string): void {
     this.#takeovers.back(name);
+    const domain = this.options.domains.get(name);
+    if (domain) this.#strays.back(domain);
     for (const record of this.#records.values()) {
-      record.cleared.delete(name);
       record.standbys.get(name)?.wake();
       if (record.active?.domain.name !== name) continue;
       record.source?.wake();
-      void this.#renewLease(record);
-    }
-    this.#instances.inBackground(
-      this.sweep(name).catch((error: unknown) => {
-        this.options.log.warn({ domain: name, error: messageOf(error) }, 'not looked through');
-      }),
-    );
-  }
-
-  /** Removes from a domain what an earlier controller left there, once it is of no use any more: another instance is active, and none is being built there. */
-  async sweep(domainName: string): Promise<void> {
-    const domain = this.#domain(domainName);
-    const { instances } = await domain.health();
-    for (const { terminal, epoch } of instances) {
-      const record = this.#records.get(terminal);
-      if (record && !isStray(record, domain, epoch)) continue;
-      this.#instances.removeInBackground({ domain, id: { terminal, epoch } });
+      void this.#leases.renew(record);
     }
   }
 
   /** Twice is once. What is under way ends first; instances stay as they are. */
   async close(): Promise<void> {
-    this.#closed = true;
-    clearInterval(this.#renewals);
+    this.#leases.close();
+    this.#standbys.close();
     this.#takeovers.close();
     for (const pause of this.#pauses.values()) pause.goOn();
     this.#instances.stop();
@@ -283,7 +241,7 @@ export class Coordinator {
       options.onEvent({ kind: 'paused', handover: id, terminal, step }),
     );
     this.#pauses.set(record, pause);
-    const standby = (): Standby => this.#standby(record, domain);
+    const standby = (): Standby => this.#standbys.of(record, domain);
     try {
       return await new Move({
         id,
@@ -301,8 +259,8 @@ export class Coordinator {
       this.#pauses.delete(record);
       if (record.handover === id) record.handover = undefined;
       // It may have failed because the old instance is there no more.
-      if (record.active === from && order.cause !== 'takeover') void this.#renewLease(record);
-      this.#refill(record);
+      if (record.active === from && order.cause !== 'takeover') void this.#leases.renew(record);
+      this.#standbys.refill(record);
     }
   }
 
@@ -318,93 +276,6 @@ export class Coordinator {
     return report;
   }
 
-  /** What a firewall that is placed begins with: what a lost one held, what outlived an earlier controller, or nothing. */
-  async #lastKnown(
-    record: FirewallRecord,
-    strays: readonly Placed[],
-    { id }: Placed,
-  ): Promise<FirewallState> {
-    if (!record.mirror)
-      return (await this.#instances.inherited(record, strays)) ?? record.nothingYet(id.epoch);
-    record.mirror.absorb({ kind: 'terminal', terminal: record.terminal });
-    return withTerminal(record.mirror.snapshot(id.epoch), record.terminal);
-  }
-
-  #standby(record: FirewallRecord, domain: Domain): Standby {
-    const known = record.standbys.get(domain.name);
-    if (known) return known;
-    const { clock, timings, log } = this.options;
-    const standby = new Standby(domain, {
-      clock,
-      damping: this.#damping,
-      retryMs: timings.retryMs,
-      build: async (where) => {
-        const { mirror } = record;
-        if (!mirror) throw new Error(`the firewall of ${record.terminal.name} holds nothing`);
-        await this.#clear(record, where);
-        return this.#instances.build(record, mirror, where, async (step) =>
-          this.#pauses.get(record)?.at(step),
-        );
-      },
-      feedAgain: ({ placed, ends, feed, counters }) => ({
-        placed,
-        ends,
-        feed: this.#instances.feed(placed, feed.mirror, feed.acknowledged),
-        counters,
-      }),
-      discard: (placed) => this.#instances.removeSurely(placed),
-      onProblem: (where, error) =>
-        log.warn(
-          { terminal: record.terminal.name, domain: where.name, error: messageOf(error) },
-          'no standby there at present',
-        ),
-    });
-    record.standbys.set(domain.name, standby);
-    return standby;
-  }
-
-  /** What an earlier controller left of this terminal goes before something new comes: a domain refuses calls for it afterwards. */
-  async #clear(record: FirewallRecord, domain: Domain): Promise<void> {
-    if (record.cleared.has(domain.name)) return;
-    const { instances } = await domain.health();
-    const { active } = record;
-    for (const { terminal, epoch } of instances) {
-      if (terminal !== record.terminal.name) continue;
-      record.noteEpoch(epoch);
-      if (active?.domain === domain && active.id.epoch === epoch) continue;
-      await this.#instances.remove({ domain, id: { terminal, epoch } });
-    }
-    record.cleared.add(domain.name);
-  }
-
-  /** Standbys where they are wanted, and nowhere else. */
-  #refill(record: FirewallRecord): void {
-    if (this.#closed || !record.active || record.handover !== undefined) return;
-    const wanted = record.options.standbys.filter((name) => name !== record.active?.domain.name);
-    for (const name of wanted) this.#standby(record, this.#domain(name));
-    for (const [name, standby] of record.standbys) {
-      if (wanted.includes(name)) continue;
-      record.standbys.delete(name);
-      this.#instances.inBackground(standby.close());
-    }
-  }
-
-  /** Notices also that an instance is there no more: its agent has begun anew, or its container has ended. */
-  async #renewLease(record: FirewallRecord): Promise<void> {
-    const { active } = record;
-    try {
-      if (!active) return;
-      await active.domain.activate(active.id, this.options.timings.leaseMs);
-      if (record.active !== active) return;
-      record.leaseEnd = this.options.clock.monotonic() + this.options.timings.leaseMs;
-      await mendAddresses(record, this.#instances.complain);
-    } catch (error) {
-      if (!active) return;
-      this.#instances.complain(active, error);
-      if (isGone(error)) this.#takeovers.gone(record, active, error);
-    }
-  }
-
   #domain(name: string): Domain {
     const domain = this.options.domains.get(name);
     if (domain) return domain;
@@ -416,12 +287,4 @@ export class Coordinator {
     if (record.active) return record.active;
     throw new HandoverError('no-instance', `${record.terminal.name} has no active firewall yet`);
   }
-}
-
-/** An instance that nobody counts with. */
-function isStray({ active, handover, standbys }: FirewallRecord, domain: Domain, epoch: Epoch): boolean {
-  if (!active || handover !== undefined) return false;
-  if (active.domain === domain && active.id.epoch === epoch) return false;
-  const standby = standbys.get(domain.name);
-  return !standby || (standby.known !== undefined && standby.known.id.epoch !== epoch);
 }

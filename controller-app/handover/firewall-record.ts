@@ -36,8 +36,6 @@ export class FirewallRecord {
   source: Source | undefined;
   /** By domain. */
   readonly standbys = new Map<string, Standby>();
-  /** Domains where nothing is left of it that nobody counts with. */
-  readonly cleared = new Set<string>();
   /** What the active instance does not know of the rules' counters. */
   carried: readonly RuleCounter[] = [];
   /** Until when the active instance admits new connections by what it was last told; monotonic ms. */

@@ -7,7 +7,6 @@ import type { Domain, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { FirewallState, RuleCounter } from '../../shared/firewall/state.js';
 import { sleep } from '../../shared/runtime/clock.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
-import { withTerminal } from './addresses.js';
 import { added } from './counters.js';
 import { Feed } from './feed.js';
 import type { FirewallRecord } from './firewall-record.js';
@@ -104,37 +103,6 @@ export class Instances {
       this.complain(active, error);
     }
     return mirror.snapshot(active?.id.epoch ?? (await record.nextEpoch()));
-  }
-
-  /** Instances that a domain still has from before this controller started. */
-  async strays(record: FirewallRecord): Promise<Placed[]> {
-    const strays: Placed[] = [];
-    for (const domain of this.options.domains.values()) {
-      const health = await domain.health().catch(() => undefined);
-      for (const { terminal, epoch: seen } of health?.instances ?? []) {
-        if (terminal !== record.terminal.name) continue;
-        record.noteEpoch(seen);
-        strays.push({ domain, id: { terminal, epoch: seen } });
-      }
-    }
-    return strays;
-  }
-
-  /**
-   * The state of an instance that outlived an earlier controller, with the policy that holds now: its connections go on, and the addresses that
-   * the terminal had learnt are its own as far as they are still allowed.
-   */
-  async inherited(record: FirewallRecord, strays: readonly Placed[]): Promise<FirewallState | undefined> {
-    const latest = strays.toSorted((a, b) => b.id.epoch - a.id.epoch)[0];
-    try {
-      if (!latest) return undefined;
-      const found = await latest.domain.export(latest.id);
-      record.terminal = this.options.reclaim(found.terminal);
-      return { ...withTerminal(found, record.terminal), policy: record.policy };
-    } catch (error) {
-      if (latest) this.complain(latest, error);
-      return undefined;
-    }
   }
 
   async #install(

@@ -287,7 +287,7 @@ t.test('what an earlier controller left in a domain is swept, what is in use is 
   const { coordinator, a, old } = await placed(t);
   const state = await a.export(old);
   await a.prepare({ ...state, terminal: { ...alice, name: 'nobody' } }, 7 as never);
-  await coordinator.sweep('a');
+  coordinator.domainBack('a');
   await waitFor('it is swept', async () => (await a.health()).instances.length === 1);
   t.match((await a.health()).instances, [{ terminal: 'alice', role: 'active' }]);
 });
