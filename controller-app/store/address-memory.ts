@@ -2,7 +2,7 @@
  * Learnt addresses in the store. When a lease ends is kept as a date: monotonic time begins anew with each process.
  */
 import type { Clock } from '../../shared/runtime/clock.js';
-import type { AddressMemory } from '../terminals/address-learning.js';
+import type { AddressMemory } from '../terminals/address-outlet.js';
 import type { ControllerStore, StoredAddress } from './store.js';
 
 export function addressMemory(store: ControllerStore, clock: Clock): AddressMemory {

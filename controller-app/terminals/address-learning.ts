@@ -2,67 +2,26 @@
  * Learns terminals' addresses from what the switches send: decides by the book, has the rules and the firewalls brought in line, and only then
  * lets the frame go on that announced the change. So an address works from its first packet on, and no sooner than it is the terminal's.
  *
- *   DHCP   the server's reply waits until the address that it gives is in force. One that grants what must not be had is not delivered: the client
- *          goes on asking instead of believing in an address that nothing would let pass
- *   probe  it goes on once others' answers will be heard. After PROBE_MS without one the address is the terminal's; what it sends from it
- *          meanwhile waits
+ * How: by DHCP (dhcp-learning.ts) and by probes (probe-learning.ts).
  */
 import type { Terminal } from '../../shared/firewall/terminal.js';
 import type { Clock, Timer } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
-import {
-  type DhcpMessage,
-  type NeighborMessage,
-  parseDhcp,
-  parseNeighbor,
-  parsePacket,
-} from '../packet/index.js';
+import { parseDhcp, parseNeighbor } from '../packet/index.js';
 import type { Reason } from '../pipeline/index.js';
-import { AddressBook, type Held, type LearnRules, type Refusal } from './address-book.js';
-import { DhcpExchanges } from './dhcp-exchanges.js';
+import { AddressBook, type LearnRules } from './address-book.js';
+import type { AddressMemory, AddressOutlet, LearnerParts } from './address-outlet.js';
+import { DhcpLearning } from './dhcp-learning.js';
 import { InForce } from './in-force.js';
+import { ProbeLearning } from './probe-learning.js';
 
-/**
- * How long others have to say that a probed address is theirs. Hosts answer at once; half of what a host itself waits (RetransTimer, 1 s:
- * RFC 4862, 5.4 and RFC 4861, 10), so that the address is in force before it is first used.
- */
-export const PROBE_MS = 500;
 /** How often it is asked which addresses are in use. */
 const USE_MS = 60_000;
-/** Frames from addresses that are being probed, of one terminal; more are dropped. */
-const MAX_EARLY_FRAMES = 64;
 /** Refusals are told of once in this many ms for each terminal. */
 const LOG_INTERVAL_MS = 10_000;
-
-const WORDS: Readonly<Record<Refusal, string>> = {
-  outside: 'it is in no prefix under learn in the configuration',
-  taken: 'another terminal has it',
-  full: 'the terminal has as many addresses in its configuration as it can have',
-  'too-many': 'the terminal announces too many addresses',
-};
-
-/** What learning asks of the rest. */
-export interface AddressOutlet {
-  /** Brings the guard of the terminal's port, and what is heard on the way to it, in line with the book. Settles when the switch has confirmed. */
-  guard(name: string): Promise<void>;
-  /** Tells the terminal's firewalls its addresses. Settles when they know. */
-  firewall(terminal: Terminal): Promise<void>;
-  /** Into the pipeline, at the terminal's port, as if it had just come from there. False: it could not be sent. */
-  fromTerminal(name: string, frame: Buffer): boolean;
-  /** Out of the terminal's port. */
-  toTerminal(name: string, frame: Buffer): void;
-  /** How often each of the terminal's learnt addresses was used, by its slot, since its guard was put up. */
-  uses(name: string): Promise<ReadonlyMap<number, number>>;
-  /** The terminal has other addresses. */
-  changed(terminal: Terminal): void;
-}
-
-/** Where learnt addresses outlive the controller. Times are monotonic ms of this one. */
-export interface AddressMemory {
-  load(name: string): readonly Held[];
-  save(name: string, held: readonly Held[]): void;
-}
+/** Timers of Node end at once when they are set for longer than this (2^31 - 1 ms). */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 
 export interface AddressLearningOptions {
   readonly terminals: readonly { readonly terminal: Terminal; readonly learn: LearnRules }[];
@@ -74,16 +33,9 @@ export interface AddressLearningOptions {
 
 interface Learner {
   readonly name: string;
-  readonly mac: string;
-  readonly exchanges: DhcpExchanges;
-  /** Addresses that nobody else has, while they are put in force. */
-  readonly settling: Set<string>;
-  /** Frames from addresses that are being probed or put in force. */
-  early: { readonly source: string; readonly frame: Buffer }[];
-  /** By address: without a timer while the probe itself waits. */
-  readonly probes: Map<string, { timer?: Timer }>;
+  readonly dhcp: DhcpLearning;
+  readonly probes: ProbeLearning;
   uses: ReadonlyMap<number, number>;
-  toldAt: number;
 }
 
 export class AddressLearning {
@@ -109,7 +61,7 @@ export class AddressLearning {
       }
     });
     this.#learners = options.terminals.map(({ terminal, learn }) =>
-      learn.ipv4.length + learn.ipv6.length > 0 ? newLearner(terminal) : undefined,
+      learn.ipv4.length + learn.ipv6.length > 0 ? this.#learner(terminal) : undefined,
     );
     this.#byName = new Map(this.#learners.flatMap((learner) => (learner ? [[learner.name, learner]] : [])));
     if (options.memory) this.#recall(options.memory);
@@ -128,20 +80,20 @@ export class AddressLearning {
     const frame = Buffer.from(data.buffer, data.byteOffset, data.length);
     if (reason === 'dhcp-client' || reason === 'dhcp-server') {
       const message = parseDhcp(frame);
-      if (message && reason === `dhcp-${message.from}`) this.#dhcp(learner, message, frame);
+      if (message && reason === `dhcp-${message.from}`) learner.dhcp.message(message, frame);
     } else if (reason === 'probe' || reason === 'claim') {
       const message = parseNeighbor(frame);
       if (!message) return;
-      if (reason === 'probe') this.#probe(learner, message, frame);
-      else this.#claim(learner, message);
-    } else if (reason === 'early') this.#early(learner, frame);
+      if (reason === 'probe') learner.probes.probe(message, frame);
+      else learner.probes.claim(message);
+    } else if (reason === 'early') learner.probes.early(frame);
   }
 
   /** The terminal's port is gone, or its switch: nobody has heard what it was asking, or would hear the answer. */
   interrupted(name: string): void {
     const learner = this.#byName.get(name);
     if (!learner) return;
-    for (const address of [...learner.probes.keys()]) this.#abandon(learner, address);
+    learner.probes.interrupted();
     learner.uses = new Map();
   }
 
@@ -161,123 +113,25 @@ export class AddressLearning {
     this.#closed = true;
     this.#useTimer?.close();
     this.#endTimer?.close();
-    for (const { probes } of this.#byName.values()) for (const { timer } of probes.values()) timer?.close();
+    for (const { probes } of this.#byName.values()) probes.close();
   }
 
-  #dhcp(learner: Learner, message: DhcpMessage, frame: Buffer): void {
-    const { clock, outlet } = this.#options;
-    const { name } = learner;
-    // Another client's, flooded.
-    if (message.clientMac !== learner.mac) return;
-    const now = clock.monotonic();
-    const event = learner.exchanges.event(message, now);
-    if (event.kind === 'granted') {
-      const until = Number.isFinite(event.leaseSeconds) ? now + event.leaseSeconds * 1000 : undefined;
-      const refusal = this.book.grant(name, event.address, until, now);
-      if (refusal) {
-        this.#refused(learner, event.address, WORDS[refusal]);
-        return;
-      }
-      // A renewed lease changes nothing but its end.
-      this.#save(name);
-    } else if (event.kind === 'withdrawn') {
-      this.book.withdraw(name, event.address);
-    } else if (event.kind === 'unasked') {
-      if (message.kind === 'ack') this.#refused(learner, message.yourAddress, event.why);
-      return;
-    }
-    const settled = this.#settle();
-    // If it is not in force everywhere the client asks again.
-    settled
-      .then(() => {
-        if (message.from === 'server') outlet.toTerminal(name, frame);
-      })
-      .catch(() => {});
-  }
-
-  #probe(learner: Learner, { kind, ethSrc, source, target }: NeighborMessage, frame: Buffer): void {
-    const { clock, outlet } = this.#options;
-    const { name } = learner;
-    if (kind !== 'solicitation' || source !== '::' || ethSrc !== learner.mac) return;
-    const refusal = this.book.probe(name, target, clock.monotonic());
-    if (refusal) {
-      this.#refused(learner, target, WORDS[refusal]);
-      return;
-    }
-    if (!this.book.tentative(name).includes(target)) {
-      // Its own by now.
-      outlet.fromTerminal(name, frame);
-      return;
-    }
-    const known = learner.probes.get(target);
-    const attempt = known ?? {};
-    learner.probes.set(target, attempt);
-    outlet
-      .guard(name)
-      .then(() => {
-        // Meanwhile somebody else may have been heard to have it, or the terminal may have gone.
-        if (learner.probes.get(target) !== attempt) return;
-        if (!outlet.fromTerminal(name, frame)) this.#abandon(learner, target);
-        else if (!known) attempt.timer = clock.after(PROBE_MS, () => this.#confirm(learner, target));
-      })
-      .catch((error: unknown) => {
-        this.#complain(name, error);
-        this.#abandon(learner, target);
-      });
-  }
-
-  #confirm(learner: Learner, address: string): void {
-    const { clock, outlet } = this.#options;
-    const { name } = learner;
-    learner.probes.delete(address);
-    const refusal = this.book.confirm(name, address, clock.monotonic());
-    if (refusal) {
-      this.#drop(learner, address);
-      this.#refused(learner, address, WORDS[refusal]);
-      return;
-    }
-    learner.settling.add(address);
-    this.#settle()
-      .then(() => {
-        for (const { source, frame } of learner.early)
-          if (source === address) outlet.fromTerminal(name, frame);
-      })
-      .catch(() => {})
-      .finally(() => {
-        learner.settling.delete(address);
-        this.#drop(learner, address);
-      });
-  }
-
-  #claim(learner: Learner, { kind, ethSrc, source, target }: NeighborMessage): void {
-    if (ethSrc === learner.mac || !this.book.tentative(learner.name).includes(target)) return;
-    // Of solicitations only a probe says that somebody else wants it as well (RFC 4862, 5.4.3).
-    if (kind === 'solicitation' && source !== '::') return;
-    this.#abandon(learner, target);
-    this.#refused(learner, target, `${ethSrc} has it`);
-  }
-
-  #abandon(learner: Learner, address: string): void {
-    learner.probes.get(address)?.timer?.close();
-    learner.probes.delete(address);
-    this.#drop(learner, address);
-    if (!this.book.abandon(learner.name, address)) return;
-    this.#options.outlet.guard(learner.name).catch((error: unknown) => this.#complain(learner.name, error));
-  }
-
-  /** From an address that is being probed, or was when the switch sent it. */
-  #early(learner: Learner, frame: Buffer): void {
-    const { outlet } = this.#options;
-    const { name } = learner;
-    const source = parsePacket(frame)?.ip?.src;
-    if (source === undefined) return;
-    if (learner.settling.has(source) || this.book.tentative(name).includes(source)) {
-      if (learner.early.length < MAX_EARLY_FRAMES) learner.early.push({ source, frame });
-    } else if (this.book.present(name).ipv6.includes(source)) outlet.fromTerminal(name, frame);
-  }
-
-  #drop(learner: Learner, address: string): void {
-    learner.early = learner.early.filter(({ source }) => source !== address);
+  #learner({ name, mac }: Terminal): Learner {
+    const { outlet, clock } = this.#options;
+    let toldAt = Number.NEGATIVE_INFINITY;
+    const parts: LearnerParts = {
+      ...{ name, mac, book: this.book, outlet, clock },
+      settle: () => this.#settle(),
+      save: () => this.#save(name),
+      refused: (address, why) => {
+        const now = clock.monotonic();
+        if (now - toldAt < LOG_INTERVAL_MS) return;
+        toldAt = now;
+        this.#options.log.warn({ terminal: name, address, why }, 'address not learnt');
+      },
+      complain: (error) => this.#complain(name, error),
+    };
+    return { name, dhcp: new DhcpLearning(parts), probes: new ProbeLearning(parts), uses: new Map() };
   }
 
   /** Brings everything in line with the book. Fails when a switch or a firewall does not take it. */
@@ -339,27 +193,8 @@ export class AddressLearning {
     });
   }
 
-  #refused(learner: Learner, address: string, why: string): void {
-    const { clock, log } = this.#options;
-    const now = clock.monotonic();
-    if (now - learner.toldAt < LOG_INTERVAL_MS) return;
-    learner.toldAt = now;
-    log.warn({ terminal: learner.name, address, why }, 'address not learnt');
-  }
-
   #complain(name: string, error: unknown): void {
     const { log } = this.#options;
     log.warn({ terminal: name, error: messageOf(error) }, 'the addresses are not in force everywhere');
   }
-}
-
-/** Timers of Node end at once when they are set for longer than this (2^31 - 1 ms). */
-const MAX_TIMER_MS = 2 ** 31 - 1;
-
-function newLearner({ name, mac }: Terminal): Learner {
-  return {
-    ...{ name, mac, exchanges: new DhcpExchanges(mac), probes: new Map(), settling: new Set() },
-    ...{ early: [], uses: new Map() },
-    toldAt: Number.NEGATIVE_INFINITY,
-  };
 }
