@@ -8,11 +8,11 @@ import { ConnectionsDigest } from '../firewall/digest.js';
 import { type Policy, policySchema } from '../firewall/policy.js';
 import { epoch, type FirewallState } from '../firewall/state.js';
 import { familyOf, type Terminal } from '../firewall/terminal.js';
-import type { ConformanceCase } from './conformance-cases.js';
 import {
   assertFails,
   assertSameConnections,
   type Bench,
+  type ConformanceCase,
   hasConnection,
   LEASE_MS,
   numbered,

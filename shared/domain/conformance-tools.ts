@@ -3,6 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { type Connection, connectionKey, type TcpConnection } from '../firewall/connection.js';
+import type { Policy } from '../firewall/policy.js';
 import { type Delta, epoch as epochOf, type FirewallState, type Snapshot } from '../firewall/state.js';
 import type { Terminal } from '../firewall/terminal.js';
 import { realClock, sleep } from '../runtime/clock.js';
@@ -23,6 +24,12 @@ const FIRST_EPOCH = 10;
 export const SNAPSHOT_SEQUENCE = 41;
 export const LEASE_MS = 60_000;
 export const DRAIN_MS = 60_000;
+
+/** One behaviour. */
+export interface ConformanceCase {
+  readonly behaviour: string;
+  readonly run: (bench: Bench) => Promise<void>;
+}
 
 export class Bench {
   readonly environment: ConformanceEnvironment;
@@ -239,4 +246,14 @@ export async function assertFails(
 /** Reads the first batch of changes, so that a failure of `changes` shows. */
 export async function firstChanges(domain: Domain, id: InstanceId, fromSequence: number): Promise<void> {
   for await (const _ of domain.changes(id, fromSequence, new AbortController().signal)) return;
+}
+
+/** Another policy than this one, and as easy to run. */
+export function changedPolicy(policy: Policy): Policy {
+  return { ...policy, name: `${policy.name.slice(0, 50)} changed`, rules: policy.rules.slice(1) };
+}
+
+/** Without fields that are there but undefined: an optional field may be either. */
+export function plain(value: unknown): unknown {
+  return JSON.parse(JSON.stringify(value ?? null));
 }

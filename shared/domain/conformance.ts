@@ -6,9 +6,10 @@ import type { Test } from 'tap';
 import type { Connection } from '../firewall/connection.js';
 import type { Policy } from '../firewall/policy.js';
 import type { Terminal } from '../firewall/terminal.js';
-import { type ConformanceCase, interfaceCases } from './conformance-cases.js';
+import { changeCases } from './conformance-changes.js';
+import { lifeCases } from './conformance-life.js';
 import { stateCases } from './conformance-state.js';
-import { Bench } from './conformance-tools.js';
+import { Bench, type ConformanceCase } from './conformance-tools.js';
 import { wireCases } from './conformance-wire.js';
 import type { Domain, InstanceId } from './domain.js';
 
@@ -49,7 +50,7 @@ export async function domainConformance(t: Test, options: ConformanceOptions): P
     const environment = await create();
     suite.teardown(() => environment.close());
     const bench = new Bench(environment, deadlineMs);
-    for (const { behaviour, run } of [...interfaceCases, ...stateCases])
+    for (const { behaviour, run } of [...lifeCases, ...changeCases, ...stateCases])
       await suite.test(behaviour, () => bench.run(run));
     for (const { behaviour, run } of wireCases) {
       const { wire } = environment;
@@ -68,7 +69,8 @@ export async function failedBehaviours(options: ConformanceOptions): Promise<rea
     await bench.run(run).catch(() => failed.push(behaviour));
   };
   try {
-    for (const { behaviour, run } of [...interfaceCases, ...stateCases]) await check(behaviour, run);
+    for (const { behaviour, run } of [...lifeCases, ...changeCases, ...stateCases])
+      await check(behaviour, run);
     const { wire } = environment;
     if (wire) for (const { behaviour, run } of wireCases) await check(behaviour, (b) => run(b, wire));
   } finally {
