@@ -2,7 +2,7 @@
  * The words and tables of the demo. Pure.
  */
 import type { ApiEvent } from '../shared/api/schema.js';
-import type { HandoverResult, MainJobResult } from '../test/harness/main-job.js';
+import type { HandoverResult, MainJobResult } from '../test/harness/main-job/result.js';
 import { milliseconds as ms, table } from './table.js';
 
 const PHASES: Readonly<Record<string, string>> = {

@@ -4,7 +4,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
-import type { MainJobResult } from '../harness/main-job.js';
+import type { MainJobResult } from '../harness/main-job/result.js';
 
 t.setTimeout(240_000);
 
