@@ -1,10 +1,12 @@
 /**
  * What the coordinator is given: domains, steering, times, and whom it tells.
  */
+
 import type { ApiEvent, HandoverReport, HandoverStep } from '../../shared/api/schema.js';
 import type { Domain, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
 import type { Clock } from '../../shared/runtime/clock.js';
+import { CodedError } from '../../shared/runtime/coded-error.js';
 import type { Log } from '../../shared/runtime/log.js';
 import type { FirewallOptions } from './firewall-record.js';
 
@@ -75,12 +77,8 @@ export interface HandoverOrder {
   readonly before?: readonly { readonly name: 'detect' | 'haul'; readonly ms: number }[];
 }
 
-export class HandoverError extends Error {
+export class HandoverError extends CodedError<
+  'unknown-terminal' | 'unknown-domain' | 'no-instance' | 'busy' | 'already-there'
+> {
   override readonly name = 'HandoverError';
-  constructor(
-    readonly code: 'unknown-terminal' | 'unknown-domain' | 'no-instance' | 'busy' | 'already-there',
-    message: string,
-  ) {
-    super(message);
-  }
 }

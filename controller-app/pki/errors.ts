@@ -1,6 +1,7 @@
 /**
  * Why a certificate could not be made.
  */
+import { CodedError } from '../../shared/runtime/coded-error.js';
 
 export type PkiErrorCode =
   /** A name or address that cannot stand in a certificate. */
@@ -14,13 +15,6 @@ export type PkiErrorCode =
   /** openssl failed, or a file could not be written. */
   | 'failed';
 
-export class PkiError extends Error {
+export class PkiError extends CodedError<PkiErrorCode> {
   override readonly name = 'PkiError';
-  constructor(
-    readonly code: PkiErrorCode,
-    message: string,
-    options?: { cause?: unknown },
-  ) {
-    super(message, options);
-  }
 }

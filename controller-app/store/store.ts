@@ -7,10 +7,12 @@
  *   facts   what has happened already (an instance is active, a connection has begun). The call returns at once; `flushed` waits for it. When facts
  *           cannot be written they are remembered, and written as soon as that is possible again: forwarding does not wait for a disk.
  */
+
 import type { PlacementMode } from '../../shared/api/schema.js';
 import type { Dpid, Ends } from '../../shared/domain/domain.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import type { Delta, Epoch, FirewallState } from '../../shared/firewall/state.js';
+import { CodedError } from '../../shared/runtime/coded-error.js';
 import type { Closable } from '../../shared/runtime/lifetime.js';
 import type { InstanceKeeper, InstanceRecord } from '../domains/openflow-ct/record.js';
 
@@ -116,13 +118,6 @@ export interface ControllerStore extends Closable {
 export type StoreErrorCode = 'full' | 'unwritable' | 'in-use' | 'damaged' | 'version' | 'closed';
 
 /** `message` says what to do. */
-export class StoreError extends Error {
+export class StoreError extends CodedError<StoreErrorCode> {
   override readonly name = 'StoreError';
-  constructor(
-    readonly code: StoreErrorCode,
-    message: string,
-    options?: { cause?: unknown },
-  ) {
-    super(message, options);
-  }
 }

@@ -1,6 +1,7 @@
 /**
  * The error of the API, on both sides: the service throws it, the server writes it as a body, the client throws it again.
  */
+import { CodedError } from '../runtime/coded-error.js';
 import type { ErrorCode } from './schema.js';
 
 export const HTTP_STATUS: Readonly<Record<ErrorCode, number>> = {
@@ -18,13 +19,6 @@ export const HTTP_STATUS: Readonly<Record<ErrorCode, number>> = {
 };
 
 /** `message` says what went wrong and what to do. */
-export class ApiError extends Error {
+export class ApiError extends CodedError<ErrorCode> {
   override readonly name = 'ApiError';
-  constructor(
-    readonly code: ErrorCode,
-    message: string,
-    options?: { cause?: unknown },
-  ) {
-    super(message, options);
-  }
 }

@@ -1,6 +1,7 @@
 /**
  * What goes wrong on the channel itself. Errors of a domain are DomainErrors and pass through unchanged.
  */
+import { CodedError } from '../runtime/coded-error.js';
 
 export type ChannelErrorCode =
   /** A message that is malformed, unknown, or out of turn. */
@@ -26,15 +27,8 @@ export type ChannelErrorCode =
   /** The server could not listen. */
   | 'listen';
 
-export class ChannelError extends Error {
+export class ChannelError extends CodedError<ChannelErrorCode> {
   override readonly name = 'ChannelError';
-  constructor(
-    readonly code: ChannelErrorCode,
-    message: string,
-    options?: { cause?: unknown },
-  ) {
-    super(message, options);
-  }
 }
 
 /** WebSocket close codes (RFC 6455, section 7.4.2: 4000 to 4999 are an application's own) by the reason for closing. */

@@ -8,6 +8,7 @@
 import type { Policy } from '../firewall/policy.js';
 import type { Delta, Epoch, FirewallState, Snapshot } from '../firewall/state.js';
 import type { Terminal } from '../firewall/terminal.js';
+import { CodedError } from '../runtime/coded-error.js';
 
 export type Role = 'standby' | 'active' | 'draining' | 'retired';
 
@@ -115,15 +116,8 @@ export type DomainErrorCode =
   | 'invalid';
 
 /** `message` says what went wrong and what to do. The codes travel over the channel unchanged. */
-export class DomainError extends Error {
+export class DomainError extends CodedError<DomainErrorCode> {
   override readonly name = 'DomainError';
-  constructor(
-    readonly code: DomainErrorCode,
-    message: string,
-    options?: { cause?: unknown },
-  ) {
-    super(message, options);
-  }
 }
 
 export function dpid(value: string | number | bigint): Dpid {

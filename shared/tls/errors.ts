@@ -1,6 +1,7 @@
 /**
  * What can be wrong with a certificate, a key, or what a peer shows.
  */
+import { CodedError } from '../runtime/coded-error.js';
 
 export type TlsErrorCode =
   /** Not PEM, or a key that is encrypted. */
@@ -20,13 +21,6 @@ export type TlsErrorCode =
   /** No certificate came, or no TLS was spoken. */
   | 'no-tls';
 
-export class TlsError extends Error {
+export class TlsError extends CodedError<TlsErrorCode> {
   override readonly name = 'TlsError';
-  constructor(
-    readonly code: TlsErrorCode,
-    message: string,
-    options?: { cause?: unknown },
-  ) {
-    super(message, options);
-  }
 }
