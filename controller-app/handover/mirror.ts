@@ -5,7 +5,7 @@
  */
 import { ChangeLog } from '../../shared/domain/change-log.js';
 import { problemOfChanges } from '../../shared/firewall/admission.js';
-import { type Connection, connectionKey, type TcpState } from '../../shared/firewall/connection.js';
+import { type Connection, connectionKey, TCP_PROGRESS } from '../../shared/firewall/connection.js';
 import { differences } from '../../shared/firewall/differences.js';
 import { ConnectionsDigest, isSameConnection } from '../../shared/firewall/digest.js';
 import { isSamePolicy, PolicyHistory } from '../../shared/firewall/policy-history.js';
@@ -189,18 +189,13 @@ export class Mirror {
   }
 }
 
-const PROGRESS: Readonly<Record<TcpState, number>> = {
-  opening: 0,
-  answered: 1,
-  established: 2,
-  closing: 3,
-  closed: 4,
-};
-
 /** Is the later one a step on from the first, or another connection between the same ends? */
 function isNews(before: Connection, after: Connection): boolean {
   if (before.opener !== after.opener) return true;
   if (before.protocol === 'tcp' && after.protocol === 'tcp')
-    return PROGRESS[before.state] >= PROGRESS.closing || PROGRESS[after.state] > PROGRESS[before.state];
+    return (
+      TCP_PROGRESS[before.state] >= TCP_PROGRESS.closing ||
+      TCP_PROGRESS[after.state] > TCP_PROGRESS[before.state]
+    );
   return before.protocol !== 'tcp' && after.protocol !== 'tcp' && after.replied;
 }

@@ -2,19 +2,11 @@
  * What an agent knows the kernel's connection table of one instance to hold: what the kernel's events say, those that the agent itself causes
  * included, and whole dumps. Pure but for the map and the digest it keeps.
  */
-import { type Connection, connectionKey, type TcpState } from '../../shared/firewall/connection.js';
+import { type Connection, connectionKey, TCP_PROGRESS } from '../../shared/firewall/connection.js';
 import { ConnectionsDigest, isSameConnection } from '../../shared/firewall/digest.js';
 import { type Change, MAX_CONNECTIONS } from '../../shared/firewall/state.js';
 import type { ConnectionEvent } from '../conntrack/connection.js';
 import type { TableChanges } from '../conntrack/table.js';
-
-const PROGRESS: Readonly<Record<TcpState, number>> = {
-  opening: 0,
-  answered: 1,
-  established: 2,
-  closing: 3,
-  closed: 4,
-};
 
 export class ConnectionMirror {
   readonly #connections = new Map<string, Connection>();
@@ -146,7 +138,7 @@ export class ConnectionMirror {
 function inStateOf(before: Connection, connection: Connection): Connection {
   if (before.protocol !== 'tcp' || connection.protocol !== 'tcp' || before.opener !== connection.opener)
     return connection;
-  return PROGRESS[before.state] > PROGRESS[connection.state]
+  return TCP_PROGRESS[before.state] > TCP_PROGRESS[connection.state]
     ? { ...connection, state: before.state }
     : connection;
 }
@@ -154,6 +146,6 @@ function inStateOf(before: Connection, connection: Connection): Connection {
 function isAdvance(before: Connection, after: Connection): boolean {
   if (before.opener !== after.opener) return false;
   if (before.protocol === 'tcp' && after.protocol === 'tcp')
-    return PROGRESS[after.state] > PROGRESS[before.state];
+    return TCP_PROGRESS[after.state] > TCP_PROGRESS[before.state];
   return before.protocol !== 'tcp' && after.protocol !== 'tcp' && after.replied && !before.replied;
 }

@@ -22,6 +22,7 @@ import { isSamePolicy, PolicyHistory } from '../../shared/firewall/policy-histor
 import type { Delta, FirewallState, RuleCounter, Snapshot } from '../../shared/firewall/state.js';
 import { isSameTerminal, type Terminal } from '../../shared/firewall/terminal.js';
 import type { Log } from '../../shared/runtime/log.js';
+import { Once } from '../../shared/runtime/once.js';
 import { type BridgeLimits, openBridge, settleTerminal } from '../bridge/inner-bridge.js';
 import { gateSeconds } from '../iptables/gate.js';
 
@@ -59,7 +60,7 @@ export class Instance {
   #applied: number;
   #lease: NodeJS.Timeout | undefined;
   #drainEnd: NodeJS.Timeout | undefined;
-  #closing: Promise<void> | undefined;
+  readonly #closed = new Once(() => this.#close());
 
   private constructor(
     readonly id: InstanceId,
@@ -249,11 +250,7 @@ export class Instance {
 
   /** When the promise settles nothing of it forwards any more; the rest is removed behind it. May be called twice, and again when it failed. */
   close(): Promise<void> {
-    this.#closing ??= this.#close().catch((error: unknown) => {
-      this.#closing = undefined;
-      throw error;
-    });
-    return this.#closing;
+    return this.#closed.run();
   }
 
   async #close(): Promise<void> {

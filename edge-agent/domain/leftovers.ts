@@ -1,11 +1,12 @@
 /**
  * What an earlier life of the agent left: nobody filters by it any more. It looks the same as what this life makes, so it goes before anything is made.
  */
+import { Once } from '../../shared/runtime/once.js';
 import type { InstanceRuntime } from '../runtime/runtime.js';
 import type { Wiring } from '../wiring/wiring.js';
 
 export class Leftovers {
-  #cleaning: Promise<void> | undefined;
+  readonly #cleaned = new Once(() => this.#clean());
 
   constructor(
     private readonly runtime: InstanceRuntime,
@@ -14,11 +15,7 @@ export class Leftovers {
 
   /** Once, with success. Fails as the runtime or the wiring does; the next call tries again. */
   clean(): Promise<void> {
-    this.#cleaning ??= this.#clean().catch((error: unknown) => {
-      this.#cleaning = undefined;
-      throw error;
-    });
-    return this.#cleaning;
+    return this.#cleaned.run();
   }
 
   async #clean(): Promise<void> {

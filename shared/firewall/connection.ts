@@ -23,6 +23,14 @@ export type Opener = z.infer<typeof opener>;
 /** opening: SYN seen. answered: SYN-ACK seen. closing: at least one FIN. closed: both FINs acknowledged, or a RST. */
 export const tcpStateSchema = z.enum(['opening', 'answered', 'established', 'closing', 'closed']);
 export type TcpState = z.infer<typeof tcpStateSchema>;
+/** How far each state is: a connection does not go back. */
+export const TCP_PROGRESS: Readonly<Record<TcpState, number>> = {
+  opening: 0,
+  answered: 1,
+  established: 2,
+  closing: 3,
+  closed: 4,
+};
 
 const sameFamily = (connection: { local: { address: string }; remote: { address: string } }): boolean =>
   familyOf(connection.local.address) === familyOf(connection.remote.address);
