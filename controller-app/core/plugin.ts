@@ -12,25 +12,14 @@
  */
 import type { Dpid } from '../../shared/domain/domain.js';
 import type { Log } from '../../shared/runtime/log.js';
-import type { Flow, FlowRemovedMessage, PacketInMessage } from '../openflow/index.js';
+import type { FlowRemovedMessage, PacketInMessage } from '../openflow/index.js';
 import type { Port, Switch } from '../switch/index.js';
+import type { Rule } from './rule.js';
+
+export type { Rule };
 
 export const STAGES = ['classify', 'ingress', 'firewall', 'network', 'forward', 'egress'] as const;
 export type Stage = (typeof STAGES)[number];
-
-/** A rule as a plugin states it: the core gives it the number of its table and the plugin's cookie class. */
-export interface Rule {
-  /** One of the plugin's own tables, by name. */
-  readonly table: string;
-  readonly priority: number;
-  readonly match: Flow['match'];
-  readonly instructions: Flow['instructions'];
-  /** The plugin's own 32 bits of the cookie: what packet-ins and flow statistics are told apart by. Default 0. */
-  readonly cookie?: number;
-  /** Seconds. A rule whose time is over is stated no more, and the plugin's `flowRemoved` is told; stated again, it begins again. */
-  readonly idleTimeout?: number;
-  readonly hardTimeout?: number;
-}
 
 /** The rules of one table whose own cookie bits under `mask` are `value`. */
 export interface Sweep {

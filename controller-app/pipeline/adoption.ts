@@ -7,12 +7,13 @@
  */
 import type { Connection } from '../../shared/firewall/connection.js';
 import { type Family, familyOf } from '../../shared/firewall/terminal.js';
+import type { Rule } from '../core/rule.js';
 import { type Action, type Match, TCP_FLAGS } from '../openflow/index.js';
 import { type Kind, packCookie } from './cookie.js';
 import type { FirewallInstance } from './firewall.js';
 import { adoptedMark, MARK } from './mark.js';
 import { FIREWALL_CT } from './priority.js';
-import { apply, COPY, commit, ctState, ECHO, ETH_TYPE, goto, IP_PROTO, type Rule, SIDE } from './rule.js';
+import { apply, COPY, commit, ctState, ECHO, ETH_TYPE, goto, IP_PROTO, SIDE } from './words.js';
 
 type Side = keyof typeof SIDE;
 

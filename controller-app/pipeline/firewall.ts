@@ -10,13 +10,14 @@
 import type { Connection } from '../../shared/firewall/connection.js';
 import type { Policy } from '../../shared/firewall/policy.js';
 import type { Terminal } from '../../shared/firewall/terminal.js';
+import type { Rule } from '../core/rule.js';
 import { type Action, type Match, TCP_FLAGS } from '../openflow/index.js';
 import { type Kind, packCookie } from './cookie.js';
 import { linkRules } from './link.js';
 import { generationBits, MARK, openedMark } from './mark.js';
 import { ADMIT, FIREWALL_CT } from './priority.js';
-import { apply, COPY, commit, ctState, ETH_TYPE, goto, type Rule, SIDE, WHOLE } from './rule.js';
 import { isTcp, KNOWN, TRANSPORTS } from './transports.js';
+import { apply, COPY, commit, ctState, ETH_TYPE, goto, SIDE, WHOLE } from './words.js';
 
 export interface FirewallInstance {
   /** The instance number: register value and conntrack zone. */

@@ -4,7 +4,7 @@
 import type { Connection } from '../../shared/firewall/connection.js';
 import { familyOf } from '../../shared/firewall/terminal.js';
 import type { MessageBody } from '../openflow/index.js';
-import { IP_PROTO } from './rule.js';
+import { IP_PROTO } from './words.js';
 
 /**
  * The message for one connection. Open vSwitch 3.1 finds the five parts of a TCP or UDP connection either way round; an echo over IPv4 only by

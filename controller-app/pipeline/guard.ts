@@ -10,10 +10,11 @@
  */
 import { prefixOf } from '../../shared/firewall/policy.js';
 import { linkLocalOf, type Terminal } from '../../shared/firewall/terminal.js';
+import type { Rule } from '../core/rule.js';
 import type { Match } from '../openflow/index.js';
 import { packLearning, type Reason, TO_CONTROLLER } from './learning.js';
 import { prefixMatch } from './policy-rules.js';
-import { apply, ETH_TYPE, goto, ICMPV6, IP_PROTO, type Rule, WHOLE } from './rule.js';
+import { apply, ETH_TYPE, goto, ICMPV6, IP_PROTO, WHOLE } from './words.js';
 
 const PRIORITY = {
   reservedMulticast: 400,

@@ -21,4 +21,4 @@ export { GENERATIONS, MARK, openerOf } from './mark.js';
 export { meterMods, meterOf } from './meters.js';
 export { MAX_POLICY_RULES, PolicyTooLargeError, policyRules } from './opening.js';
 export { renderPolicy } from './policy-rules.js';
-export { answerActions, apply, ETH_TYPE, goto, ICMPV6, IP_PROTO, type Rule, SIDE, WHOLE } from './rule.js';
+export { answerActions, apply, ETH_TYPE, goto, ICMPV6, IP_PROTO, SIDE, WHOLE } from './words.js';

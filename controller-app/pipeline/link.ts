@@ -3,10 +3,12 @@
  * DHCP), the TCP, UDP and ICMP of its own addresses goes to conntrack, and everything else drops. Pure.
  */
 import { linkLocalOf, type Terminal } from '../../shared/firewall/terminal.js';
+import type { Rule } from '../core/rule.js';
 import type { Match } from '../openflow/index.js';
 import { packCookie } from './cookie.js';
 import type { FirewallInstance } from './firewall.js';
 import { FIREWALL } from './priority.js';
+import { TRACKED } from './transports.js';
 import {
   apply,
   ETH_TYPE,
@@ -15,11 +17,9 @@ import {
   ICMPV4_REDIRECT,
   ICMPV6,
   IP_PROTO,
-  type Rule,
   SIDE,
   WHOLE,
-} from './rule.js';
-import { TRACKED } from './transports.js';
+} from './words.js';
 
 /** All rules of the table. */
 export function linkRules({ number, terminal, tables }: FirewallInstance): Rule[] {

@@ -4,13 +4,15 @@
  * Accepted: copied to the controller, and on to `admit`. Dropped: only counted. Rejected: dropped, and copied to the controller for the
  * answer, through a meter. These rules are the same in every generation, because there may be very many of them.
  */
+
+import type { Rule } from '../core/rule.js';
 import { packCookie } from './cookie.js';
 import type { FirewallInstance } from './firewall.js';
 import { meterOf } from './meters.js';
 import { policySize, type RenderedRule, renderPolicy } from './policy-rules.js';
 import { FIREWALL_CT } from './priority.js';
-import { apply, COPY, ctState, goto, LATER_FRAGMENT, REJECTED_COPY, type Rule, SIDE } from './rule.js';
 import { TRACKED } from './transports.js';
+import { apply, COPY, ctState, goto, LATER_FRAGMENT, REJECTED_COPY, SIDE } from './words.js';
 
 /** More flow rules than this a policy may not come to (ranges of ports multiply). */
 export const MAX_POLICY_RULES = 50_000;

@@ -10,7 +10,7 @@ import { canonicalIpv6, type Family } from '../../shared/firewall/terminal.js';
 import type { Match } from '../openflow/index.js';
 import { DEFAULT_INBOUND, DEFAULT_OUTBOUND } from './cookie.js';
 import { portMatches } from './port-masks.js';
-import { ECHO, ETH_TYPE, IP_PROTO, OPENING_SYN, SIDE } from './rule.js';
+import { ECHO, ETH_TYPE, IP_PROTO, OPENING_SYN, SIDE } from './words.js';
 
 /** What one rule of the policy, or one default, comes to. */
 export interface RenderedRule {

@@ -2,7 +2,7 @@
  * What the firewall knows connections of, as matches: the packets that go to conntrack, and those that come from it. Pure.
  */
 import type { Match } from '../openflow/index.js';
-import { ETH_TYPE, IP_PROTO, LATER_FRAGMENT, LATER_IPV6_PROTO } from './rule.js';
+import { ETH_TYPE, IP_PROTO, LATER_FRAGMENT, LATER_IPV6_PROTO } from './words.js';
 
 export const TRANSPORTS: readonly Match[] = [
   { eth_type: ETH_TYPE.ipv4, ip_proto: IP_PROTO.tcp },

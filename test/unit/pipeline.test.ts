@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import t from 'tap';
 import { flowKey } from '../../controller-app/core/flow-identity.js';
 import { MAX_INSTANCE_NUMBER } from '../../controller-app/core/instance-numbers.js';
+import type { Rule } from '../../controller-app/core/rule.js';
 import { CT_STATE, type Match, TCP_FLAGS } from '../../controller-app/openflow/index.js';
 import {
   adoptionRules,
@@ -20,7 +21,6 @@ import {
   PolicyTooLargeError,
   packCookie,
   policyRules,
-  type Rule,
   unpackCookie,
   unpackLearning,
   useCookies,

@@ -3,32 +3,18 @@
  */
 import type { Dpid } from '../../../shared/domain/domain.js';
 import type { Connection } from '../../../shared/firewall/connection.js';
-import type { PluginHost, Sweep } from '../../core/plugin.js';
+import type { PluginHost } from '../../core/plugin.js';
 import { type Action, type MessageBody, OFPP } from '../../openflow/index.js';
-import { flushOf, type Rule } from '../../pipeline/index.js';
+import { flushOf } from '../../pipeline/index.js';
 
 export interface Count {
   readonly packets: number;
   readonly bytes: number;
 }
 
-export interface FirewallHost {
-  /** The number of a table, by name. */
-  table(name: string): number;
+export interface FirewallHost extends Pick<PluginHost, 'table' | 'setGroups' | 'counters'> {
   /** Is the switch connected, with its pipeline in place? */
   connected(dpid: Dpid): boolean;
-  /** As the core's `setGroups`: one bundle; settles when the switch has confirmed. */
-  setGroups(
-    dpid: Dpid,
-    groups: ReadonlyMap<string, readonly Rule[]>,
-    sweeps?: readonly Sweep[],
-  ): Promise<void>;
-  /** Packets and bytes of the rules of a table whose cookies under `mask` are `value`, by their cookies. */
-  counters(
-    dpid: Dpid,
-    table: string,
-    of: { readonly value: number; readonly mask: number },
-  ): Promise<ReadonlyMap<number, Count>>;
   /** Forgets all connections of a conntrack zone; settles when the switch has done it. */
   flushZone(dpid: Dpid, zone: number): Promise<void>;
   /** Forgets these connections of a zone, as far as the switch knows them (see pipeline/flush.ts); settles when it has done it. */

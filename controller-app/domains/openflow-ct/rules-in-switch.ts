@@ -4,6 +4,7 @@
  */
 import type { InstanceId } from '../../../shared/domain/domain.js';
 import type { Policy } from '../../../shared/firewall/policy.js';
+import type { Rule } from '../../core/rule.js';
 import {
   adoptionRules,
   type FirewallInstance,
@@ -11,7 +12,6 @@ import {
   INSTANCE_TABLES,
   instanceCookies,
   policyRules,
-  type Rule,
 } from '../../pipeline/index.js';
 import type { AdoptionSet } from './adoption-set.js';
 import type { Place } from './host.js';

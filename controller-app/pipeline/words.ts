@@ -1,17 +1,8 @@
 /**
- * The shape of what this folder makes, and the few words of OpenFlow that its rules share. Pure.
+ * The few words of OpenFlow that the rules of this folder share. Pure.
  */
-import type { Action, Flow, Instruction, Masked } from '../openflow/index.js';
+import type { Action, Instruction, Masked } from '../openflow/index.js';
 import { CT_STATE, OFPP, TCP_FLAGS } from '../openflow/index.js';
-
-/** A rule of a named table; the core's rules have the same shape. */
-export interface Rule {
-  readonly table: string;
-  readonly priority: number;
-  readonly match: Flow['match'];
-  readonly instructions: readonly Instruction[];
-  readonly cookie?: number;
-}
 
 /** reg0: the side a frame came from. */
 export const SIDE = { terminal: 1, network: 2 } as const;
