@@ -191,3 +191,19 @@ t.test('runInLab passes on arguments, the exit code, and what ended the program'
   const env = { PAGURO_TEST: 'x' };
   t.equal(await runInLab([node, '-e', 'process.exit(process.env.PAGURO_TEST === "x" ? 3 : 4)'], { env }), 3);
 });
+
+t.test('the logs of a lab are kept where PAGURO_KEEP says, when its program failed', async (t) => {
+  const folder = t.testdir({ kept: {} });
+  const kept = `${folder}/kept`;
+  const program = `
+    const { PAGURO_LAB } = process.env;
+    require('node:fs').writeFileSync(PAGURO_LAB + '/program.log', 'why');
+    process.exit(Number(process.argv[1]));`;
+  const env = { PAGURO_KEEP: kept };
+  t.equal(await runInLab([process.execPath, '-e', program, '0'], { env }), 0);
+  t.same(readdirSync(kept), [], 'what went well is nothing to look into');
+  t.equal(await runInLab([process.execPath, '-e', program, '3'], { env }), 3);
+  const [lab = ''] = readdirSync(kept);
+  t.same(readdirSync(`${kept}/${lab}`), ['program.log'], 'logs alone: no keys, no sockets');
+  t.equal(readFileSync(`${kept}/${lab}/program.log`, 'utf8'), 'why');
+});
