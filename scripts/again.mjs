@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { INTERRUPTED, interrupted, runProgram, SetupError } from './setup.mjs';
 
-const USAGE = 'usage: npm run again -- TEST_FILE… [--times N]';
+export const AGAIN_USAGE = 'usage: npm run again -- TEST_FILE… [--times N]';
 const DEFAULT_TIMES = 20;
 const MAX_TIMES = 10_000;
 /** One run. */
@@ -21,11 +21,11 @@ export function readAgain(args) {
   let times = DEFAULT_TIMES;
   for (let at = 0; at < args.length; at++) {
     if (args[at] === '--times') times = Number(args[++at]);
-    else if (args[at].startsWith('-')) throw new SetupError(USAGE);
+    else if (args[at].startsWith('-')) throw new SetupError(AGAIN_USAGE);
     else files.push(args[at]);
   }
   if (files.length === 0 || !Number.isInteger(times) || times < 1 || times > MAX_TIMES)
-    throw new SetupError(USAGE);
+    throw new SetupError(AGAIN_USAGE);
   return { files, times };
 }
 

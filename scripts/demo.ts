@@ -12,7 +12,8 @@ import type { Paguro } from '../test/harness/paguro.js';
 import { currentLab, tail } from '../test/lab/index.js';
 import { renderResult, renderStep } from './demo-report.js';
 
-const USAGE = 'usage: npm run demo -- [--json]';
+const USAGE = `usage: npm run demo -- [--json]
+  --json: the last line of standard output is the whole result as one JSON object`;
 
 /** Ends the lab, and with it everything in it. */
 function end(code: number): never {
@@ -21,8 +22,12 @@ function end(code: number): never {
 
 function readArguments(): { json: boolean } {
   try {
-    const { values } = parseArgs({ options: { json: { type: 'boolean', default: false } } });
-    return values;
+    const { values } = parseArgs({
+      options: { json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' } },
+    });
+    if (!values.help) return values;
+    console.log(USAGE);
+    return end(0);
   } catch (error) {
     console.error(`${messageOf(error)}\n${USAGE}`);
     return end(2);

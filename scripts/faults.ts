@@ -27,8 +27,13 @@ function wanted(): { readonly cells: readonly Cell[]; readonly evidence: string 
         representatives: { type: 'boolean' },
         list: { type: 'boolean' },
         evidence: { type: 'string' },
+        help: { type: 'boolean', short: 'h' },
       },
     });
+    if (values.help) {
+      console.log(USAGE);
+      end(0);
+    }
     const among = values.representatives ? REPRESENTATIVES : CELLS;
     const cells = among.filter(
       ({ name }) => positionals.length === 0 || positionals.some((part) => name.includes(part)),

@@ -4,12 +4,14 @@
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
-import { readAgain, runAgain } from './again.mjs';
+import { AGAIN_USAGE, readAgain, runAgain } from './again.mjs';
 import { INTERRUPTED, interrupted, ROOT, runProgram, SetupError, setUp } from './setup.mjs';
 import { runTests, sumUp } from './test-report.mjs';
 
 const USAGE =
   'usage: node scripts/run.mjs demo|handovers|test|test:all|faults|soak|again|fuzz|setup [ARGUMENT…]';
+const TEST_USAGE =
+  'usage: npm test -- [TEST_FILE…] [OPTION_OF_TAP…], without a file all of test/unit and test/e2e';
 /** tap stops a file after this. Unit files are pure or use loopback; end-to-end files run whole handovers. */
 const UNIT_FILE_SECONDS = 120;
 const E2E_FILE_SECONDS = 600;
@@ -54,6 +56,8 @@ async function testAll(args) {
 }
 
 async function test(args, e2eFileSeconds = E2E_FILE_SECONDS) {
+  // tap would run everything.
+  if (asksForHelp(args)) return help(TEST_USAGE);
   const { unit, e2e } = selectTests(args);
   const options = args.filter((arg) => arg.startsWith('-'));
   await setUp({ lab: e2e.length > 0, image: e2e.length > 0 });
@@ -82,10 +86,20 @@ async function program(name, args, { lab }) {
 
 /** `npm run again -- FILE --times N`: one test file so many times in a row, each time in a process of its own. */
 async function again(args) {
+  if (asksForHelp(args)) return help(AGAIN_USAGE);
   const { files, times } = readAgain(args);
   const compiled = files.map((file) => join('dist', sourceOfTest(file).replace(/\.ts$/, '.js')));
   await setUp({ lab: true, image: true });
   return runAgain(compiled, times, { cwd: ROOT });
+}
+
+function asksForHelp(args) {
+  return args.includes('--help') || args.includes('-h');
+}
+
+function help(text) {
+  console.log(text);
+  return 0;
 }
 
 async function main([what, ...args]) {
@@ -94,7 +108,7 @@ async function main([what, ...args]) {
   if (what === 'again') return again(args);
   if (['demo', 'handovers', 'faults', 'soak'].includes(what)) return program(what, args, { lab: true });
   if (what === 'fuzz') return program(what, args, { lab: false });
-  if (what !== 'setup') throw new SetupError(USAGE);
+  if (what !== 'setup' || args.length > 0) throw new SetupError(USAGE);
   await setUp({ lab: true, image: true });
   return 0;
 }

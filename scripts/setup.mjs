@@ -172,9 +172,21 @@ async function buildImage() {
   if (code !== 0) throw new SetupError("the firewall's image could not be built: see above", code);
 }
 
+/** Logs of set-up and the firewall's image are kept there. */
+function makeCache() {
+  try {
+    mkdirSync(CACHE, { recursive: true });
+    accessSync(CACHE, constants.W_OK);
+  } catch (error) {
+    throw new SetupError(
+      `${CACHE} cannot be written to (${error.code}): set XDG_CACHE_HOME to a folder of this user`,
+    );
+  }
+}
+
 /** Runs a program to its end, its output in a log of the cache. Fails with the end of the log. */
 async function logged(file, args, logName, options = {}) {
-  mkdirSync(CACHE, { recursive: true });
+  makeCache();
   const path = join(CACHE, logName);
   const log = openSync(path, 'w');
   const code = await runProgram(file, args, { cwd: ROOT, ...options, stdio: ['ignore', log, log] });

@@ -3,7 +3,7 @@
  * the programs hold. Exit code 0: all as it must be, 1: something was not, 2: the command was wrongly written.
  */
 import '../test/lab/enter.js';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { messageOf } from '../shared/runtime/message-of.js';
 import { type SoakResult, soak } from '../test/harness/soak/soak.js';
 import { growth, mib, trendOf } from '../test/harness/soak/usage.js';
@@ -26,11 +26,11 @@ const numberFrom =
 const program = new Command('npm run soak --')
   .description('handovers, faults, connections and policy changes by chance')
   .option('--minutes <n>', 'for so long', numberFrom(0.1, 10_000), 10)
-  .option(
-    '--seed <n>',
-    'the same choices as another run (or PAGURO_SEED)',
-    numberFrom(0, MAX_SEED),
-    Number(process.env.PAGURO_SEED ?? Date.now() % MAX_SEED),
+  .addOption(
+    new Option('--seed <n>', 'the same choices as another run')
+      .env('PAGURO_SEED')
+      .argParser(numberFrom(0, MAX_SEED))
+      .default(Date.now() % MAX_SEED, 'from the clock'),
   )
   .exitOverride(({ exitCode }) => end(exitCode === 0 ? 0 : 2))
   .parse();

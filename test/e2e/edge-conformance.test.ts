@@ -10,7 +10,8 @@ import type { Connection } from '../../shared/firewall/connection.js';
 import { arrivals, type EdgeLab, SERVER, startEdgeLab, TERMINAL } from '../fixtures/edge-lab.js';
 import { alice, bob, connectedPair, examplePolicy } from '../fixtures/reference-environment.js';
 
-t.setTimeout(180_000);
+// Some eighty containers are started, one after another: on a busy machine each takes seconds.
+t.setTimeout(500_000);
 
 const SYN = 0x02;
 const ACK = 0x10;

@@ -3,7 +3,7 @@
  * hold a lab is ended and how. This file does not run in a lab: it starts them.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { networkInterfaces } from 'node:os';
 import { createInterface, type Interface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +11,7 @@ import t from 'tap';
 import { z } from 'zod';
 import { insideLab, liveLabs, runInLab, sweepDeadLabs, waitFor } from '../lab/index.js';
 
+t.setTimeout(180_000);
 const EVERYTHING = fileURLToPath(new URL('../lab/everything.js', import.meta.url));
 const UP_MS = 30_000;
 
@@ -70,10 +71,32 @@ function namespaceOfEach(kind: 'pid' | 'net' | 'mnt'): readonly (readonly [numbe
     });
 }
 
-/** Network and mount namespaces of these processes: those of the lab, of its hosts and its containers. */
-function namespacesOf(pids: readonly number[]): ReadonlySet<string> {
-  const all = [...namespaceOfEach('net'), ...namespaceOfEach('mnt')];
-  return new Set(all.filter(([pid]) => pids.includes(pid)).map(([, name]) => name));
+interface Namespaces {
+  readonly names: ReadonlySet<string>;
+  release(): void;
+}
+
+/**
+ * Process, network and mount namespaces of these processes: those of the lab, of its hosts and its containers. They are held open until they are
+ * released: the kernel gives the number of one that is gone to the next that anybody makes.
+ */
+function holdNamespacesOf(pids: readonly number[]): Namespaces {
+  const held = new Map<string, number>();
+  for (const kind of ['pid', 'net', 'mnt'] as const) {
+    for (const [pid, name] of namespaceOfEach(kind)) {
+      if (!pids.includes(pid) || held.has(name)) continue;
+      const descriptor = openSync(`/proc/${pid}/ns/${kind}`, 'r');
+      if (readlinkSync(`/proc/self/fd/${descriptor}`) === name) held.set(name, descriptor);
+      else closeSync(descriptor);
+    }
+  }
+  return {
+    names: new Set(held.keys()),
+    release: () => {
+      for (const descriptor of held.values()) closeSync(descriptor);
+      held.clear();
+    },
+  };
 }
 
 function machine(): { mounts: string; interfaces: readonly string[] } {
@@ -88,21 +111,23 @@ function cgroupsNamed(name: string): readonly string[] {
     .filter((path) => existsSync(path));
 }
 
-/** Waits until nothing of a lab is left, and says what there was. */
-async function allGone({ lab }: Running, namespaces: ReadonlySet<string>): Promise<void> {
-  const users = (): readonly string[] =>
-    [...namespaceOfEach('net'), ...namespaceOfEach('mnt')]
-      .filter(([, name]) => namespaces.has(name))
-      .map(([pid, name]) => `${pid} ${name}`);
+/** The processes, here, that are in any of these namespaces. */
+function usersOf({ names }: Namespaces): readonly number[] {
+  return (['pid', 'net', 'mnt'] as const)
+    .flatMap(namespaceOfEach)
+    .filter(([, name]) => names.has(name))
+    .map(([pid]) => pid);
+}
+
+/** Waits until nothing of a lab is left. Then its namespaces are released. */
+async function allGone({ lab }: Running, namespaces: Namespaces): Promise<void> {
   await waitFor(
-    'processes, namespaces, folder and cgroups of the lab are gone',
+    'processes, folder and cgroups of the lab are gone',
     () =>
-      processesIn(lab.pidNamespace).length === 0 &&
-      users().length === 0 &&
-      !existsSync(lab.folder) &&
-      cgroupsNamed(lab.cgroup).length === 0,
+      usersOf(namespaces).length === 0 && !existsSync(lab.folder) && cgroupsNamed(lab.cgroup).length === 0,
     { timeoutMs: 20_000 },
   );
+  namespaces.release();
 }
 
 t.test('a lab ends with its launcher, whatever ends that, and leaves nothing', async (t) => {
@@ -115,8 +140,8 @@ t.test('a lab ends with its launcher, whatever ends that, and leaves nothing', a
       pids.length >= 10,
       `${pids.length} processes: tini, Node, Open vSwitch, Docker, Mininet and its nodes`,
     );
-    const namespaces = namespacesOf(pids);
-    t.ok(namespaces.size >= 5, `${namespaces.size} namespaces: the lab's own and the hosts'`);
+    const namespaces = holdNamespacesOf(pids);
+    t.ok(namespaces.names.size >= 6, `${namespaces.names.size} namespaces: the lab's own and the hosts'`);
     t.ok(liveLabs().some(({ id }) => id === running.lab.id));
     t.ok(existsSync(running.lab.folder));
     running.launcher.kill(signal);
@@ -137,20 +162,20 @@ t.test(
     t.not(one.lab.id, other.lab.id);
     const found = liveLabs().map(({ id }) => id);
     t.ok(found.includes(one.lab.id) && found.includes(other.lab.id));
-    const namespaces = namespacesOf(processesIn(one.lab.pidNamespace));
+    const namespaces = holdNamespacesOf(processesIn(one.lab.pidNamespace));
     const { keeper } = z
       .object({ keeper: z.number() })
       .parse(JSON.parse(readFileSync(`${one.lab.folder}/lab.json`, 'utf8')));
     process.kill(keeper, 'SIGKILL');
     await one.ended;
-    await waitFor('the lab is dead', () => processesIn(one.lab.pidNamespace).length === 0);
+    await waitFor('the lab is dead', () => usersOf(namespaces).length === 0);
     t.ok(existsSync(one.lab.folder), 'nobody was left to remove the folder');
     other.launcher.stdin?.write('still there?\n');
     t.same(await next(other.lines), { reached: true }, 'the other works on');
     sweepDeadLabs();
     await allGone(one, namespaces);
     t.ok(existsSync(other.lab.folder), 'the folder of a living lab is not swept');
-    const rest = namespacesOf(processesIn(other.lab.pidNamespace));
+    const rest = holdNamespacesOf(processesIn(other.lab.pidNamespace));
     other.launcher.kill('SIGTERM');
     await other.ended;
     await allGone(other, rest);
@@ -165,4 +190,20 @@ t.test('runInLab passes on arguments, the exit code, and what ended the program'
   t.equal(await runInLab(['no-such-program'], { stdio: 'ignore' }), 127);
   const env = { PAGURO_TEST: 'x' };
   t.equal(await runInLab([node, '-e', 'process.exit(process.env.PAGURO_TEST === "x" ? 3 : 4)'], { env }), 3);
+});
+
+t.test('the logs of a lab are kept where PAGURO_KEEP says, when its program failed', async (t) => {
+  const folder = t.testdir({ kept: {} });
+  const kept = `${folder}/kept`;
+  const program = `
+    const { PAGURO_LAB } = process.env;
+    require('node:fs').writeFileSync(PAGURO_LAB + '/program.log', 'why');
+    process.exit(Number(process.argv[1]));`;
+  const env = { PAGURO_KEEP: kept };
+  t.equal(await runInLab([process.execPath, '-e', program, '0'], { env }), 0);
+  t.same(readdirSync(kept), [], 'what went well is nothing to look into');
+  t.equal(await runInLab([process.execPath, '-e', program, '3'], { env }), 3);
+  const [lab = ''] = readdirSync(kept);
+  t.same(readdirSync(`${kept}/${lab}`), ['program.log'], 'logs alone: no keys, no sockets');
+  t.equal(readFileSync(`${kept}/${lab}/program.log`, 'utf8'), 'why');
 });

@@ -585,11 +585,11 @@ t.test('a switch that is killed and started again connects again', async (t) => 
   const former = sw;
   const closed = once(former, 'close');
   const back = nextSwitch();
-  process.kill(ovs.vswitchdPid, 'SIGKILL');
+  await ovs.kill();
   await closed;
   t.ok(former.closed);
   await t.rejects(former.barrier(), { code: 'closed' });
-  await run('/usr/share/openvswitch/scripts/ovs-ctl', ['start', '--system-id=random', '--no-monitor']);
+  await ovs.startAgain();
   sw = await back;
   t.equal(sw.dpid, former.dpid);
   t.equal((await flowsOf(TABLE)).length, 0, 'its rules are gone');

@@ -7,6 +7,7 @@ import { CommandError, run } from '../../shared/runtime/command.js';
 import { tail } from './daemon.js';
 import { LabError } from './error.js';
 import { currentLab, prepareLab } from './prepare.js';
+import { waitFor } from './wait.js';
 
 const OVS_CTL = '/usr/share/openvswitch/scripts/ovs-ctl';
 const RUN = '/run/openvswitch';
@@ -15,6 +16,10 @@ export interface OpenVSwitch {
   /** The switch daemon: a test may stop it with SIGSTOP. */
   readonly vswitchdPid: number;
   readonly logFile: string;
+  /** Ends the switch daemon as by `kill -9`. Settles when no trace of it is left: until then a start finds that it runs already, and does nothing. */
+  kill(): Promise<void>;
+  /** Starts what does not run any more. `vswitchdPid` is the former's. */
+  startAgain(): Promise<void>;
   /** Takes all switches away. May be called twice. */
   close(): Promise<void>;
 }
@@ -27,8 +32,7 @@ export async function startOpenVSwitch(): Promise<OpenVSwitch> {
   }
   const logFile = join(currentLab().folder, 'ovs-vswitchd.log');
   try {
-    // The scripts write to the log folder and to stdout the same words.
-    await run(OVS_CTL, ['start', '--system-id=random', '--no-monitor']);
+    await start();
   } catch (cause) {
     const detail = cause instanceof CommandError ? cause.stderr : String(cause);
     throw new LabError(
@@ -38,13 +42,24 @@ export async function startOpenVSwitch(): Promise<OpenVSwitch> {
     );
   }
   let open = true;
+  const vswitchdPid = Number(readFileSync(join(RUN, 'ovs-vswitchd.pid'), 'utf8'));
   return {
-    vswitchdPid: Number(readFileSync(join(RUN, 'ovs-vswitchd.pid'), 'utf8')),
+    vswitchdPid,
     logFile,
+    kill: async () => {
+      process.kill(vswitchdPid, 'SIGKILL');
+      await waitFor('ovs-vswitchd is gone', () => !existsSync(`/proc/${vswitchdPid}`));
+    },
+    startAgain: start,
     close: async () => {
       if (!open) return;
       open = false;
       await run(OVS_CTL, ['stop']);
     },
   };
+}
+
+async function start(): Promise<void> {
+  // The scripts write to the log folder and to stdout the same words.
+  await run(OVS_CTL, ['start', '--system-id=random', '--no-monitor']);
 }

@@ -115,6 +115,12 @@ t.test('a test that is not there, and an unknown word, are refused with what to 
   t.match(String(missing.stderr), /no such test: test\/unit\/none-such\.test\.ts/);
   t.match(String(run('dance').stderr), /usage: .* demo\|.*test\|.*\|setup/);
   t.match(String(run('test', 'package.json').stderr), /not a test: package\.json/);
+  t.match(String(run('setup', 'now').stderr), /usage: /);
+  for (const what of ['test', 'again']) {
+    const { status, stdout } = run(what, '--help');
+    t.equal(status, 0, 'who asks for help gets it, and nothing else');
+    t.match(String(stdout), /^usage: npm .*\n$/);
+  }
 });
 
 const AGAIN = pathToFileURL(sourceFile('scripts', 'again.mjs')).href;
