@@ -15,7 +15,7 @@ import {
   type TerminalView,
   terminalSideTag,
 } from './view.js';
-import { FORGET_IN_PORT, output, PRIORITY, push, set, UNTAGGED } from './words.js';
+import { FORGET_IN_PORT, lookingAgain, output, PRIORITY, push, set, UNTAGGED } from './words.js';
 
 /** What does not depend on where the terminal's traffic is led: so the switch from one instance to another states none of it again. */
 export function pathRules(here: Here, view: TerminalView, path: Path): Rule[] {
@@ -147,7 +147,7 @@ export function handOnRules(here: Here, view: TerminalView, { number, ends }: Pa
             table: here.tables.enter,
           }),
         ];
-  const match = { reg1: number, reg4: 1 };
+  const match = { reg1: number, reg4: 1, ...(view.led === undefined ? {} : lookingAgain(view.led)) };
   return [{ table: 'deliver', priority: PRIORITY.handedOn, match, instructions: onwards }];
 }
 
@@ -155,7 +155,8 @@ export function handOnRules(here: Here, view: TerminalView, { number, ends }: Pa
 function deliverRules(here: Here, { attachments, listening }: TerminalView, path: Path): Rule[] {
   const [primary] = attachments;
   if (!primary) return [];
-  const match = { reg1: path.number, reg0: SIDE.network, reg4: 0 };
+  const turn = Number.parseInt(primary.dpid, 16) + primary.port;
+  const match = { reg1: path.number, reg0: SIDE.network, reg4: 0, ...lookingAgain(turn) };
   const deliver = (...actions: Action[]): Rule => ({
     table: 'deliver',
     priority: PRIORITY.port,
