@@ -3,12 +3,12 @@
  * it on the network side enters its instance, too. Pure.
  */
 import type { Rule } from '../core/plugin.js';
-import { apply, goto, SIDE } from '../pipeline/index.js';
+import { apply, goto, lookingAgain, SIDE } from '../pipeline/index.js';
 import type { Here } from './here.js';
 import { noticeAction, packNotice } from './notices.js';
 import { enterInstructions } from './path-rules.js';
 import { heldNumber, ledNumber, type TerminalView } from './view.js';
-import { lookingAgain, PRIORITY, set, UNTAGGED } from './words.js';
+import { PRIORITY, set, UNTAGGED } from './words.js';
 
 export function attachmentRules(here: Here, view: TerminalView): Rule[] {
   return [

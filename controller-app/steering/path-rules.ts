@@ -3,7 +3,7 @@
  */
 import type { Rule } from '../core/plugin.js';
 import { type Action, type Instruction, type Match, OFPVID_PRESENT } from '../openflow/index.js';
-import { apply, goto, SIDE } from '../pipeline/index.js';
+import { apply, goto, lookingAgain, SIDE } from '../pipeline/index.js';
 import { floodRule } from './flood-rules.js';
 import { heardRules } from './heard.js';
 import type { Here } from './here.js';
@@ -15,7 +15,7 @@ import {
   type TerminalView,
   terminalSideTag,
 } from './view.js';
-import { FORGET_IN_PORT, lookingAgain, output, PRIORITY, push, set, UNTAGGED } from './words.js';
+import { FORGET_IN_PORT, output, PRIORITY, push, set, UNTAGGED } from './words.js';
 
 /** What does not depend on where the terminal's traffic is led: so the switch from one instance to another states none of it again. */
 export function pathRules(here: Here, view: TerminalView, path: Path): Rule[] {

@@ -38,21 +38,6 @@ export const PRIORITY = {
 /** Register 2 while a flooded frame visits the ports and instances of this switch. */
 export const FLOOD_HERE = FLOOD + 1;
 
-/** Bits of pkt_mark, which is 0 in every frame that comes in by a port. The last is for what is held. */
-const TURNS = 31;
-
-/**
- * Part of the match of a rule that leads frames elsewhere than the rule which it replaces. It matches every frame, but looks at a bit that the other does
- * not: `turn` is another.
- *
- * The cached flows (megaflows) of Open vSwitch's userspace datapath may overlap, and 3.1 changes one by looking for what its first packet meets: that may be
- * another, and then the first leads where it led for as long as it is used (measured: 5 of 50). One that does not look at all that the rules look at now is not
- * changed but removed. What other rules of the table look at counts for a megaflow, too: with more terminals in one switch than bits this is no help.
- */
-export function lookingAgain(turn: number | 'held'): Match {
-  return { pkt_mark: { value: 0, mask: (1 << (turn === 'held' ? TURNS : turn % TURNS)) >>> 0 } };
-}
-
 /** OFPVID_NONE (OpenFlow 1.3.5, table 13). */
 export const UNTAGGED = 0;
 export const GROUP_BIT = { value: '01:00:00:00:00:00', mask: '01:00:00:00:00:00' } as const;

@@ -4,7 +4,7 @@
  */
 import '../lab/enter.js';
 import t from 'tap';
-import { lookingAgain } from '../../controller-app/steering/words.js';
+import { lookingAgain } from '../../controller-app/pipeline/index.js';
 import { run } from '../../shared/runtime/command.js';
 import { frames, startInjector } from '../harness/hosts/index.js';
 import { startMininet, startOpenVSwitch } from '../lab/index.js';
