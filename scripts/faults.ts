@@ -8,10 +8,12 @@ import { messageOf } from '../shared/runtime/message-of.js';
 import { CELLS, type Cell, REPRESENTATIVES } from '../test/harness/faults/cells.js';
 import { Matrix } from '../test/harness/faults/matrix.js';
 import type { CellResult } from '../test/harness/faults/run-cell.js';
-import { markdown, oneLine } from '../test/harness/faults/table.js';
+import { markdown, oneLine, tables } from '../test/harness/faults/table.js';
+import { table } from './table.js';
 
-const USAGE = `usage: npm run faults -- [--representatives | --list] [--evidence FOLDER] [NAME-OR-PART-OF-ONE…]
+const USAGE = `usage: npm run faults -- [--representatives | --list] [--markdown] [--evidence FOLDER] [NAME-OR-PART-OF-ONE…]
   without a name all ${CELLS.length} cells; "steer ×" and "agent killed" are parts of names
+  --markdown          the tables in the end in Markdown
   --evidence FOLDER   keep logs and the state of everything for each cell that goes wrong`;
 
 /** Ends the lab, and with it everything in it. */
@@ -19,7 +21,13 @@ function end(code: number): never {
   process.exit(code);
 }
 
-function wanted(): { readonly cells: readonly Cell[]; readonly evidence: string | undefined } {
+interface Wanted {
+  readonly cells: readonly Cell[];
+  readonly evidence: string | undefined;
+  readonly print: (results: readonly CellResult[]) => string;
+}
+
+function wanted(): Wanted {
   try {
     const { values, positionals } = parseArgs({
       allowPositionals: true,
@@ -28,6 +36,7 @@ function wanted(): { readonly cells: readonly Cell[]; readonly evidence: string 
         list: { type: 'boolean' },
         evidence: { type: 'string' },
         help: { type: 'boolean', short: 'h' },
+        markdown: { type: 'boolean' },
       },
     });
     if (values.help) {
@@ -44,14 +53,18 @@ function wanted(): { readonly cells: readonly Cell[]; readonly evidence: string 
       end(0);
     }
     const { evidence } = values;
-    return { cells, evidence: evidence === undefined ? undefined : resolve(evidence) };
+    return {
+      cells,
+      evidence: evidence === undefined ? undefined : resolve(evidence),
+      print: values.markdown ? markdown : (results) => tables(results).map(table).join('\n\n'),
+    };
   } catch (error) {
     console.error(`${messageOf(error)}\n${USAGE}`);
     return end(2);
   }
 }
 
-const { cells, evidence } = wanted();
+const { cells, evidence, print } = wanted();
 const began = performance.now();
 const results: CellResult[] = [];
 try {
@@ -64,7 +77,7 @@ try {
 } catch (error) {
   console.error(`\nThe matrix ended early: ${messageOf(error)}`);
 }
-console.log(`\n${markdown(results)}\n`);
+console.log(`\n${print(results)}\n`);
 const wrong = results.filter(({ cell, outcome }) => outcome !== cell.expected);
 const minutes = (performance.now() - began) / 60_000;
 console.log(

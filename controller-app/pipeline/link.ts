@@ -7,6 +7,8 @@ import type { Rule } from '../core/rule.js';
 import type { Match } from '../openflow/index.js';
 import { packCookie } from './cookie.js';
 import type { FirewallInstance } from './firewall.js';
+import { lookingAgain, turnOf } from './looking-again.js';
+import { policyInForce } from './opening.js';
 import { FIREWALL } from './priority.js';
 import { TRACKED } from './transports.js';
 import {
@@ -22,7 +24,9 @@ import {
 } from './words.js';
 
 /** All rules of the table. */
-export function linkRules({ number, terminal, tables }: FirewallInstance): Rule[] {
+export function linkRules(instance: FirewallInstance): Rule[] {
+  const { number, terminal, tables } = instance;
+  const turn = turnOf(policyInForce(instance));
   const rule = (priority: number, match: Match, instructions: Rule['instructions']): Rule => ({
     table: 'firewall',
     priority,
@@ -71,8 +75,12 @@ export function linkRules({ number, terminal, tables }: FirewallInstance): Rule[
     ...HIDDEN.map((match) => rule(FIREWALL.hidden, match, [])),
     ...ownMatches(terminal).flatMap((own) =>
       TRACKED.filter(({ eth_type }) => eth_type === own.eth_type).map((match) =>
-        rule(FIREWALL.tracked, { ...own, ...match }, [
-          apply({ type: 'ct', zone: number, table: tables.firewallCt }),
+        rule(FIREWALL.tracked, { ...own, ...match, ...lookingAgain(turn) }, [
+          // A register is part of what the switch keeps while it tracks a packet: what it has cached behind, for another policy, is not met again.
+          apply(
+            { type: 'set_field', field: { reg5: turn } },
+            { type: 'ct', zone: number, table: tables.firewallCt },
+          ),
         ]),
       ),
     ),

@@ -4,7 +4,7 @@
  * Accepted: copied to the controller, and on to `admit`. Dropped: only counted. Rejected: dropped, and copied to the controller for the
  * answer, through a meter. These rules are the same in every generation, because there may be very many of them.
  */
-
+import type { Policy } from '../../shared/firewall/policy.js';
 import type { Rule } from '../core/rule.js';
 import { packCookie } from './cookie.js';
 import type { FirewallInstance } from './firewall.js';
@@ -29,13 +29,23 @@ export class PolicyTooLargeError extends Error {
 
 const OPENING = ctState('+new', '-inv', '-rel');
 
+/** Undefined while nothing new is admitted. */
+export function policyInForce({
+  role,
+  admits,
+  policy,
+}: Pick<FirewallInstance, 'role' | 'admits' | 'policy'>): Policy | undefined {
+  return role === 'draining' || !admits ? undefined : policy;
+}
+
 /** None while the instance admits nothing. Throws PolicyTooLargeError. */
 export function policyRules(instance: FirewallInstance): Rule[] {
-  if (instance.role === 'draining' || !instance.admits) return [];
-  const size = policySize(instance.policy);
+  const policy = policyInForce(instance);
+  if (!policy) return [];
+  const size = policySize(policy);
   if (size > MAX_POLICY_RULES) throw new PolicyTooLargeError(size);
   const { number } = instance;
-  const rules = renderPolicy(instance.policy).flatMap((rendered) => {
+  const rules = renderPolicy(policy).flatMap((rendered) => {
     const { kind, instructions } = outcome(instance, rendered);
     const cookie = packCookie({ kind, instance: number, policyRule: rendered.policyRule });
     return rendered.matches.map(

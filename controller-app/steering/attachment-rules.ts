@@ -3,7 +3,7 @@
  * it on the network side enters its instance, too. Pure.
  */
 import type { Rule } from '../core/plugin.js';
-import { apply, goto, SIDE } from '../pipeline/index.js';
+import { apply, goto, lookingAgain, SIDE } from '../pipeline/index.js';
 import type { Here } from './here.js';
 import { noticeAction, packNotice } from './notices.js';
 import { enterInstructions } from './path-rules.js';
@@ -49,13 +49,13 @@ function portRules(here: Here, view: TerminalView, in_port: number): Rule[] {
     match: { in_port },
     instructions: [],
   };
-  if (number === undefined) return [closed];
+  if (number === undefined || view.led === undefined) return [closed];
   return [
     closed,
     {
       table: 'classify',
       priority: PRIORITY.attachment,
-      match: { in_port, vlan_vid: UNTAGGED },
+      match: { in_port, vlan_vid: UNTAGGED, ...lookingAgain(view.led) },
       instructions: [apply(set({ reg0: SIDE.terminal }), set({ reg1: number })), goto(here.tables.guard)],
     },
   ];
@@ -96,7 +96,7 @@ function leadRules(here: Here, view: TerminalView): Rule[] {
     {
       table: 'lead',
       priority: PRIORITY.port,
-      match: { eth_dst: view.terminal.mac },
+      match: { eth_dst: view.terminal.mac, ...(view.led === undefined ? {} : lookingAgain(view.led)) },
       instructions: number === undefined ? [] : [apply(...here.into(number))],
     },
   ];

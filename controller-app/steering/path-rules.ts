@@ -3,7 +3,7 @@
  */
 import type { Rule } from '../core/plugin.js';
 import { type Action, type Instruction, type Match, OFPVID_PRESENT } from '../openflow/index.js';
-import { apply, goto, SIDE } from '../pipeline/index.js';
+import { apply, goto, lookingAgain, SIDE } from '../pipeline/index.js';
 import { floodRule } from './flood-rules.js';
 import { heardRules } from './heard.js';
 import type { Here } from './here.js';
@@ -147,7 +147,7 @@ export function handOnRules(here: Here, view: TerminalView, { number, ends }: Pa
             table: here.tables.enter,
           }),
         ];
-  const match = { reg1: number, reg4: 1 };
+  const match = { reg1: number, reg4: 1, ...(view.led === undefined ? {} : lookingAgain(view.led)) };
   return [{ table: 'deliver', priority: PRIORITY.handedOn, match, instructions: onwards }];
 }
 
@@ -155,7 +155,8 @@ export function handOnRules(here: Here, view: TerminalView, { number, ends }: Pa
 function deliverRules(here: Here, { attachments, listening }: TerminalView, path: Path): Rule[] {
   const [primary] = attachments;
   if (!primary) return [];
-  const match = { reg1: path.number, reg0: SIDE.network, reg4: 0 };
+  const turn = Number.parseInt(primary.dpid, 16) + primary.port;
+  const match = { reg1: path.number, reg0: SIDE.network, reg4: 0, ...lookingAgain(turn) };
   const deliver = (...actions: Action[]): Rule => ({
     table: 'deliver',
     priority: PRIORITY.port,

@@ -42,6 +42,17 @@ t.test('the matrix is printed with an empty place where there is no cell', async
   const text = markdown([result(one, 'lives'), result(other, 'FAULT')]).split('\n');
   t.equal(text.length, 4);
   t.equal(text[2], `| ${one.fault} | lives |  |  |  |  |  |  |  |  |`);
+  const double = CELLS.find(({ also }) => also !== undefined);
+  const alone = CELLS.find(({ standbys }) => !standbys);
+  if (!double || !alone) throw new Error('there are none with two faults, or without standbys');
+  t.match(
+    markdown([result(double, 'lives')]),
+    /^\| together.*\n.*\n\| controller killed \+ active agent killed \| idle \| lives \|$/,
+  );
+  t.match(
+    markdown([result(one, 'lives'), result(alone, 'lives')]),
+    /\n\n\| together.*\n.*\n.*, no standbys \|/,
+  );
   t.match(oneLine(result(other, 'FAULT')), /^FAULT.*never at rest again\n {2}something$/);
 });
 

@@ -122,6 +122,7 @@ function fields(packet: Packet, ct: number): Record<string, number | string> {
     eth_type: packet.family === 'ipv4' ? 0x0800 : 0x86dd,
     ct_state: ct | CT_STATE.trk,
     ct_mark: 0,
+    pkt_mark: 0,
     nw_frag: 0,
     [`${packet.family}_src`]: packet.source.address,
     [`${packet.family}_dst`]: packet.destination.address,
@@ -317,6 +318,40 @@ t.test('known connections pass whatever the policy says; state changes are copie
   t.equal(kind({ ack: true }, MARK.replied | (2 << 4)), 'announce', 'of another generation');
   t.equal(kind({ ack: true }, 3 << 4, CT_STATE.est), 'handshake', 'the first ACK of the opener');
   t.equal(kind({ ack: true }, MARK.adopted | (3 << 4)), 'reply', 'the first packet back of an adopted one');
+});
+
+t.test('what a switch has cached for another policy is not met any more', async (t) => {
+  const syn = fields(
+    {
+      direction: 'outbound',
+      family: 'ipv4',
+      protocol: 'udp',
+      source: { address: '10.0.0.1', port: 40_000 },
+      destination: { address: '10.0.0.2', port: 443 },
+    },
+    CT_STATE.new,
+  );
+  const tracked = (of: FirewallInstance): unknown[] => {
+    const rule = meets(allRules(of), 'firewall', syn);
+    return [rule?.match.pkt_mark, rule?.instructions];
+  };
+  const { policy } = instance;
+  const renamed = { ...policy, name: `${policy.name}, once more` };
+  t.same(tracked(instance), tracked({ ...instance, policy: structuredClone(policy) }), 'control: the same');
+  t.same(tracked(instance), tracked({ ...instance, generation: 3 }), 'nor does a generation change it');
+  for (const other of [
+    { ...instance, policy: renamed },
+    { ...instance, admits: false },
+    { ...instance, role: 'draining' as const },
+  ]) {
+    const [before, after] = [tracked(instance), tracked(other)];
+    t.notSame(
+      before[0],
+      after[0],
+      'the rule looks at another bit, so that what leads to conntrack is removed',
+    );
+    t.notSame(before[1], after[1], 'and behind it what the switch keeps of a packet is other');
+  }
 });
 
 t.test('without a lease nothing new is admitted; draining it is handed on', async (t) => {
@@ -546,7 +581,7 @@ t.test('all pieces of a packet meet rules that do the same', async (t) => {
     // What Open vSwitch makes of a later IPv6 fragment.
     const later = { ...headers, ip_proto: 44, nw_frag: 3 };
     for (const piece of [first, later]) {
-      t.match(meets(rules, 'firewall', piece)?.instructions, [{ actions: [{ type: 'ct' }] }], name);
+      t.match(meets(rules, 'firewall', piece)?.instructions, [{ actions: [{}, { type: 'ct' }] }], name);
     }
     const commits = [first, later].map((piece) => {
       const decided = meets(rules, 'firewall-ct', piece)?.instructions ?? [];

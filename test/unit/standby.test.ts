@@ -446,6 +446,45 @@ t.test('takeover', async (t) => {
     );
   });
 
+  t.test('overtakes a handover that was asked for later: that one is undone, and says why', async (t) => {
+    const { a, coordinator, ready, active, reports, steered } = await system(t);
+    await ready('b', 'c');
+    const { id } = active();
+    const record = coordinator.record('alice');
+    const setPolicy = a.setPolicy.bind(a);
+    let goOn = (): void => {};
+    const gate = new Promise<void>((resolve) => {
+      goOn = resolve;
+    });
+    a.setPolicy = async (...args) => {
+      await gate;
+      await setPolicy(...args);
+    };
+    const policy = coordinator.setPolicy('alice', examplePolicy).catch(() => {});
+    const { tail } = record;
+    await a.retire(id);
+    await waitFor('the takeover waits for its turn', () => record.tail !== tail);
+    const asked = coordinator.handover('alice', { to: 'c', cause: 'demand' });
+    t.throws(() => coordinator.handover('alice', { to: 'b', cause: 'demand' }), { code: 'busy' });
+    goOn();
+    await policy;
+    const report = await asked.report;
+    t.match(report, { id: asked.id, outcome: 'undone', cause: 'demand', from: 'a', to: 'c', phases: [] });
+    t.match(report.error, /was lost before: look where it is now/);
+    t.match(
+      reports.map(({ cause, outcome }) => `${cause} ${outcome}`),
+      ['takeover done', 'demand undone'],
+    );
+    t.equal(record.handover, undefined, 'and nothing is under way');
+    t.notOk(steered.slice(steered.indexOf('hold alice')).includes(`active ${id.epoch}`));
+    const to = active().domain.name === 'c' ? 'b' : 'c';
+    t.match(
+      await coordinator.handover('alice', { to, cause: 'demand' }).report,
+      { outcome: 'done' },
+      'it can be asked again',
+    );
+  });
+
   t.test('without a standby another is asked for', async (t) => {
     const { a, coordinator, active, lost } = await system(t, []);
     a.admit(active().id, https(1));

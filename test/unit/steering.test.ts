@@ -566,6 +566,31 @@ function live() {
   return { steering, away, failing, stated, frames, clock, id, leads, start, has };
 }
 
+t.test('what leads to another instance looks at a bit that what led before did not look at', async (t) => {
+  const paths = [inSwitch, inContainer];
+  const looks = (led: TerminalView['led'], at: Dpid): unknown[] => {
+    const view = { ...unseen(terminal, 0), attachments: [attachedTo(s1)], paths, led };
+    const rules = [...steeringRules({ topology: open, ports, terminals: [view] }, at, numbers).values()];
+    return rules
+      .flat()
+      .filter(({ table, match }) =>
+        table === 'classify' ? match.in_port === 5 : table === 'lead' && match.eth_dst === terminal.mac,
+      )
+      .flatMap(({ match }) => (match.pkt_mark === undefined ? [] : [match.pkt_mark]));
+  };
+  for (const [at, count] of [
+    [s1, 2],
+    [s3, 1],
+  ] as const) {
+    const all = ([1, 2, 'held'] as const).map((led) => looks(led, at));
+    for (const each of all) {
+      t.equal(each.length, count, 'where it enters, and what is for it');
+      t.equal(new Set(each.map((look) => JSON.stringify(look))).size, 1);
+    }
+    t.equal(new Set(all.map((each) => JSON.stringify(each))).size, 3);
+  }
+});
+
 t.test('the switch to another instance states only what it changes, and only once', async (t) => {
   const { steering, stated, id, leads, start } = live();
   await start();

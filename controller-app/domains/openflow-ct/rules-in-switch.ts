@@ -3,7 +3,6 @@
  * very many connections, while the roles and generations of an instance change a few rules only.
  */
 import type { InstanceId } from '../../../shared/domain/domain.js';
-import type { Policy } from '../../../shared/firewall/policy.js';
 import type { Rule } from '../../core/rule.js';
 import {
   adoptionRules,
@@ -11,6 +10,7 @@ import {
   firewallRules,
   INSTANCE_TABLES,
   instanceCookies,
+  policyInForce,
   policyRules,
 } from '../../pipeline/index.js';
 import type { AdoptionSet } from './adoption-set.js';
@@ -97,16 +97,12 @@ export class RulesInSwitch {
   }
 }
 
-/** Undefined while nothing new is admitted. */
-function policyInForce({ role, admits, policy }: RuleModel): Policy | undefined {
-  return role === 'draining' || !admits ? undefined : policy;
-}
-
 /** Do they come to the same `firewallRules`? */
 function sameFirewall(a: RuleModel, b: RuleModel): boolean {
   return (
     a.terminal === b.terminal &&
     a.generation === b.generation &&
+    policyInForce(a) === policyInForce(b) &&
     a.admits === b.admits &&
     (a.role === 'draining') === (b.role === 'draining')
   );

@@ -3,6 +3,7 @@
  * permits goes into its terminal's end, and is looked for at its network's end. So a firewall that steering leads nothing to, and that nobody
  * can talk to, is seen to be fenced, or not.
  */
+import { z } from 'zod';
 import { END_PORT_PREFIX } from '../../../shared/domain/ends.js';
 import { run } from '../../../shared/runtime/command.js';
 import { frames, Host, startCapture, startInjector } from '../hosts/index.js';
@@ -14,12 +15,15 @@ const FIRST_SOURCE_PORT = 40_000;
 const SOURCE_PORTS = 20_000;
 let asked = 0;
 
+/** As `ip -json link` tells; of links that are not asked for it tells nothing. */
+const linksSchema = z.array(z.object({ ifname: z.string().optional() }));
+
 interface Ends {
   readonly terminalSide: string;
   readonly networkSide: string;
 }
 
-/** For each instance whose ends are ports of the bridge: whether it admits. */
+/** For each instance whose ends are ports of the bridge and up: whether it admits. */
 export async function admissions(paguro: Pick<Paguro, 'host'>, bridge: string): Promise<readonly boolean[]> {
   const found: boolean[] = [];
   for (const ends of await endsOn(bridge)) found.push(await admits(paguro, ends));
@@ -28,11 +32,20 @@ export async function admissions(paguro: Pick<Paguro, 'host'>, bridge: string): 
 
 async function endsOn(bridge: string): Promise<readonly Ends[]> {
   const { stdout } = await run('ovs-vsctl', ['list-ports', bridge]);
+  const up = new Set(
+    linksSchema
+      .parse(JSON.parse((await run('ip', ['-json', 'link', 'show', 'up'])).stdout))
+      .map(({ ifname }) => ifname),
+  );
   const pattern = new RegExp(`^${END_PORT_PREFIX}[0-9a-f]{4}t\\d+$`);
-  return stdout
-    .split('\n')
-    .filter((name) => pattern.test(name))
-    .map((name) => ({ terminalSide: name, networkSide: name.replace(/t(\d+)$/, 'n$1') }));
+  return (
+    stdout
+      .split('\n')
+      .filter((name) => pattern.test(name))
+      .map((name) => ({ terminalSide: name, networkSide: name.replace(/t(\d+)$/, 'n$1') }))
+      // Ports that wait for the next instance are down, and nothing is behind them.
+      .filter(({ terminalSide, networkSide }) => up.has(terminalSide) && up.has(networkSide))
+  );
 }
 
 async function admits(paguro: Pick<Paguro, 'host'>, ends: Ends): Promise<boolean> {

@@ -31,14 +31,20 @@ export type Side = 'old' | 'new' | 'active' | 'standby';
  */
 export type Outcome = 'lives' | 'fails closed';
 
-export interface Cell {
-  /** `steer × old agent killed`. */
-  readonly name: string;
-  /** The fault comes before it; idle: no handover is under way. */
-  readonly step: HandoverStep | 'idle';
+/** One thing that breaks. */
+export interface Breakage {
   readonly fault: Fault;
   /** Undefined for what there is one of. */
   readonly side?: Side;
+}
+
+export interface Cell extends Breakage {
+  /** `steer × old agent killed`, `steer × controller killed + old agent killed`, `steer × old agent killed, no standbys`. */
+  readonly name: string;
+  /** The fault comes before it; idle: no handover is under way. */
+  readonly step: HandoverStep | 'idle';
+  /** What breaks at once with it. */
+  readonly also?: Breakage;
   /** Without standbys there is no other copy of a firewall than the active one's and the controller's. */
   readonly standbys: boolean;
   readonly expected: Outcome;
@@ -59,15 +65,29 @@ const COMMON: readonly Fault[] = FAULTS.filter((fault) => !SIDED.includes(fault)
 /** What does not live on, and why. */
 const FAILS_CLOSED: Readonly<Record<string, string>> = {};
 
-function cell(step: Cell['step'], fault: Fault, side: Side | undefined): Cell {
-  const name = `${step} × ${side === undefined ? '' : `${side} `}${fault}`;
+const nameOf = ({ fault, side }: Breakage): string => (side === undefined ? fault : `${side} ${fault}`);
+
+/** `old agent killed`, `controller killed + old agent killed`, `old agent killed, no standbys`. */
+export function whatBreaks({
+  standbys,
+  also,
+  ...first
+}: Pick<Cell, keyof Breakage | 'also' | 'standbys'>): string {
+  const both = also === undefined ? nameOf(first) : `${nameOf(first)} + ${nameOf(also)}`;
+  return standbys ? both : `${both}, no standbys`;
+}
+
+function cell(
+  step: Cell['step'],
+  first: Breakage,
+  more: Partial<Pick<Cell, 'also' | 'standbys'>> = {},
+): Cell {
+  const what = { ...first, standbys: true, ...more };
+  const name = `${step} × ${whatBreaks(what)}`;
   const reason = FAILS_CLOSED[name];
   return {
-    name,
-    step,
-    fault,
-    ...(side === undefined ? {} : { side }),
-    standbys: true,
+    ...what,
+    ...{ name, step },
     ...(reason === undefined ? { expected: 'lives' } : { expected: 'fails closed', reason }),
   };
 }
@@ -76,17 +96,48 @@ function cell(step: Cell['step'], fault: Fault, side: Side | undefined): Cell {
 const exists = (step: HandoverStep, fault: Fault, side: Side): boolean =>
   !(fault === 'container killed' && side === 'new' && STEPS.indexOf(step) <= STEPS.indexOf('prepare'));
 
-/** Every cell, by rows: idle, then step by step. */
-export const CELLS: readonly Cell[] = [
-  ...COMMON.map((fault) => cell('idle', fault, undefined)),
-  ...(['active', 'standby'] as const).flatMap((side) => SIDED.map((fault) => cell('idle', fault, side))),
+const sided = (side: Side, faults: readonly Fault[] = SIDED): Breakage[] =>
+  faults.map((fault) => ({ fault, side }));
+
+/** One thing breaks: every step with every fault. */
+const SINGLE: readonly Cell[] = [
+  ...[...COMMON.map((fault) => ({ fault })), ...sided('active'), ...sided('standby')].map((one) =>
+    cell('idle', one),
+  ),
   ...STEPS.flatMap((step) => [
-    ...COMMON.map((fault) => cell(step, fault, undefined)),
+    ...COMMON.map((fault) => cell(step, { fault })),
     ...(['old', 'new'] as const).flatMap((side) =>
-      SIDED.filter((fault) => exists(step, fault, side)).map((fault) => cell(step, fault, side)),
+      sided(
+        side,
+        SIDED.filter((fault) => exists(step, fault, side)),
+      ).map((one) => cell(step, one)),
     ),
   ]),
 ];
+
+/** Two things break at once. With an old and a new one of a kind the handover goes to a standby at the edge. */
+const DOUBLE: readonly Cell[] = [
+  cell('idle', { fault: 'controller killed' }, { also: { fault: 'agent killed', side: 'active' } }),
+  cell('idle', { fault: 'controller stopped' }, { also: { fault: 'container killed', side: 'active' } }),
+  cell(
+    'idle',
+    { fault: 'agent killed', side: 'active' },
+    { also: { fault: 'agent killed', side: 'standby' } },
+  ),
+  cell('activate', { fault: 'controller killed' }, { also: { fault: 'agent stopped', side: 'new' } }),
+  cell('steer', { fault: 'controller killed' }, { also: { fault: 'agent killed', side: 'old' } }),
+  cell('steer', { fault: 'agent killed', side: 'old' }, { also: { fault: 'channel stalled', side: 'new' } }),
+  cell('drain', { fault: 'channel cut', side: 'old' }, { also: { fault: "switch's connection cut" } }),
+];
+
+/** Nobody else has a copy ready. In the end, as each change of it is a restart of the controller. */
+const ALONE: readonly Cell[] = [
+  cell('idle', { fault: 'agent killed', side: 'active' }, { standbys: false }),
+  cell('steer', { fault: 'container killed', side: 'old' }, { standbys: false }),
+  cell('activate', { fault: 'controller killed' }, { standbys: false }),
+];
+
+export const CELLS: readonly Cell[] = [...SINGLE, ...DOUBLE, ...ALONE];
 
 /** One of each family of faults, at the step where it has most to break. */
 export const REPRESENTATIVES: readonly Cell[] = [

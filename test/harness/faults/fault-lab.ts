@@ -2,7 +2,8 @@
  * A system to break: the network of `places.ts`, with a faulty link in each agent's channel and in each switch's connection, and every fault of
  * the matrix by a call. A fault is over when what it returned is called.
  */
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { z } from 'zod';
 import { run } from '../../../shared/runtime/command.js';
 import { waitFor } from '../../lab/index.js';
@@ -28,11 +29,16 @@ export interface FaultLabOptions {
 }
 
 export class FaultLab {
+  #standbys: readonly Place[];
+
   private constructor(
     readonly paguro: Paguro,
     readonly channels: ReadonlyMap<string, FaultyLink>,
     readonly switches: ReadonlyMap<string, FaultyLink>,
-  ) {}
+    standbys: readonly Place[],
+  ) {
+    this.#standbys = standbys;
+  }
 
   static async start(options: FaultLabOptions): Promise<FaultLab> {
     const edges = PLACES.filter((place) => place.startsWith('edge'));
@@ -49,12 +55,23 @@ export class FaultLab {
       }),
       beforeController: () => dialFaultyLinks(switches),
     });
-    return new FaultLab(paguro, channels, switches);
+    return new FaultLab(paguro, channels, switches, options.standbys);
   }
 
   async close(): Promise<void> {
     await this.paguro.close();
     for (const link of [...this.channels.values(), ...this.switches.values()]) await link.close();
+  }
+
+  /** These domains keep a standby from now on. A change of it is one of the controller's configuration, which begins anew with it. */
+  async keepStandbys(standbys: readonly Place[]): Promise<void> {
+    if (String(standbys) === String(this.#standbys)) return;
+    const file = join(this.paguro.folder, 'controller.yaml');
+    const before = await readFile(file, 'utf8');
+    await writeFile(file, before.replace(/standbys: \[.*\]/, `standbys: [${standbys.join(', ')}]`));
+    await this.paguro.killController();
+    await this.paguro.startController();
+    this.#standbys = standbys;
   }
 
   /** What is broken, and where: a domain for agents, containers and channels, else a switch. */

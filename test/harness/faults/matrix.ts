@@ -25,7 +25,7 @@ export class Matrix {
   async run(cell: Cell): Promise<CellResult> {
     const result = await runCell(this.lab, cell, () => this.#keepEvidence(cell));
     if (result.outcome !== 'FAULT') return result;
-    const disorder = await bringTo(this.lab, 'sdn-1').then(
+    const disorder = await this.#restore().then(
       () => undefined,
       (error: unknown) => messageOf(error),
     );
@@ -51,6 +51,11 @@ export class Matrix {
     await Promise.all([paguro.killController(), ...paguro.agents.map(({ name }) => paguro.killAgent(name))]);
     await paguro.startController();
     await Promise.all(paguro.agents.map(({ name }) => paguro.startAgent(name)));
+    await this.#restore();
+  }
+
+  async #restore(): Promise<void> {
+    await this.lab.keepStandbys(STANDBYS);
     await bringTo(this.lab, 'sdn-1');
   }
 }

@@ -7,7 +7,7 @@ import { casualties, type Judged, LIFE_PORTS, Life } from '../life.js';
 import { type Place, SWITCH_OF } from '../places.js';
 import { count, WireRig } from '../rig.js';
 import { admissions } from './admission-probe.js';
-import type { Cell, Outcome } from './cells.js';
+import type { Breakage, Cell, Outcome } from './cells.js';
 import type { FaultLab, Heal } from './fault-lab.js';
 import { orderPaused } from './order.js';
 import { atRest } from './settled.js';
@@ -41,25 +41,41 @@ export interface CellResult {
   readonly settledMs: number | undefined;
 }
 
-/** From where to where the firewall moves, and where it breaks. */
-function plan({ step, side, fault }: Cell): { from: Place; to: Place; where: Place } {
-  if (step === 'idle') {
-    const where = fault === "switch's connection cut" ? 'sdn-1' : side === 'standby' ? 'edge-2' : 'edge-1';
-    return { from: 'edge-1', to: 'sdn-1', where };
-  }
-  if (side === 'old') return { from: 'edge-1', to: 'sdn-1', where: 'edge-1' };
-  return { from: 'sdn-1', to: 'edge-1', where: side === 'new' ? 'edge-1' : 'sdn-1' };
+/** From where to where the firewall moves. */
+function route({ step, side, also }: Cell): { from: Place; to: Place } {
+  const sides = [side, also?.side];
+  if (sides.includes('old') && sides.includes('new')) return { from: 'edge-1', to: 'edge-2' };
+  return step === 'idle' || sides.includes('old')
+    ? { from: 'edge-1', to: 'sdn-1' }
+    : { from: 'sdn-1', to: 'edge-1' };
 }
 
+/** Where it breaks. */
+function placeOf(cell: Cell, { side }: Breakage): Place {
+  const { from, to } = route(cell);
+  if (side === 'standby') return 'edge-2';
+  if (side === 'new') return to;
+  if (side === undefined) return from === 'sdn-1' ? from : to;
+  return from;
+}
+
+const breakages = (cell: Cell): readonly Breakage[] => (cell.also === undefined ? [cell] : [cell, cell.also]);
+
+const standbysOf = ({ standbys }: Cell): readonly Place[] => (standbys ? STANDBYS : []);
+
 /** Brings the system to rest with the firewall active in the domain. */
-export async function bringTo(lab: FaultLab, domain: Place): Promise<void> {
+export async function bringTo(
+  lab: FaultLab,
+  domain: Place,
+  standbys: readonly Place[] = STANDBYS,
+): Promise<void> {
   const { paguro } = lab;
   await paguro.api.setPlacement(TERMINAL, 'stay');
-  const status = await atRest(paguro, TERMINAL, STANDBYS, SETTLE_MS);
+  const status = await atRest(paguro, TERMINAL, standbys, SETTLE_MS);
   if (status.active?.domain === domain) return;
   const report = await paguro.handover(TERMINAL, domain);
   if (report.outcome !== 'done') throw new Error(`the move to ${domain}: ${report.error}`);
-  await atRest(paguro, TERMINAL, STANDBYS, SETTLE_MS);
+  await atRest(paguro, TERMINAL, standbys, SETTLE_MS);
 }
 
 /** Never fails: what goes wrong is the result. `onFault` is called, once, as soon as something does, and waited for. */
@@ -88,7 +104,7 @@ class CellRun {
   settledMs: number | undefined;
   #life: Life | undefined;
   #wire: WireRig | undefined;
-  #heal: Heal | undefined;
+  readonly #heals: Heal[] = [];
 
   constructor(
     readonly lab: FaultLab,
@@ -99,8 +115,9 @@ class CellRun {
   async run(): Promise<Outcome> {
     const { lab, cell } = this;
     const { paguro } = lab;
-    const { from, to, where } = plan(cell);
-    await bringTo(lab, from);
+    const { from, to } = route(cell);
+    await lab.keepStandbys(standbysOf(cell));
+    await bringTo(lab, from, standbysOf(cell));
     const life = await Life.start(paguro);
     this.#life = life;
     const wire = await WireRig.start(paguro, LIFE_PORTS);
@@ -110,12 +127,14 @@ class CellRun {
     await this.#expect('before the fault', casualties(await life.judge()));
     if (from.startsWith('edge')) await this.#expectAdmission(from, true);
     if (cell.step !== 'idle') await orderPaused(paguro, TERMINAL, to, cell.step);
-    this.#heal = await lab.break(cell.fault, where);
+    for (const one of breakages(cell)) this.#heals.push(await lab.break(one.fault, placeOf(cell, one)));
     const controllerAway = cell.fault.startsWith('controller');
+    const isWhole = breakages(cell).every(({ fault }) => fault !== 'container killed');
     if (cell.step !== 'idle' && !controllerAway) await paguro.api.continue(TERMINAL);
     // Nothing forbidden may pass in all this time.
     const during = await wire.during(sleep(realClock, FAULT_MS));
-    if (controllerAway) await this.#expect('while the controller is away', casualties(await life.judge()));
+    if (controllerAway && isWhole)
+      await this.#expect('while the controller is away', casualties(await life.judge()));
     if (isCutOff(cell)) await this.#expectAdmission('edge-1', false);
     await this.#mend();
     const judged = await this.#afterwards(life);
@@ -128,7 +147,7 @@ class CellRun {
   }
 
   async close(): Promise<void> {
-    await this.#heal?.();
+    await this.#healAll();
     await Promise.all([this.#life?.close(), this.#wire?.close()]);
   }
 
@@ -137,13 +156,16 @@ class CellRun {
     const began = performance.now();
     const { cell, lab } = this;
     const { paguro } = lab;
-    const heal = this.#heal;
-    this.#heal = undefined;
-    await heal?.();
+    await this.#healAll();
     if (cell.fault === 'controller stopped') await paguro.api.continue(TERMINAL);
     await paguro.api.setPlacement(TERMINAL, 'stay');
-    await atRest(paguro, TERMINAL, STANDBYS, SETTLE_MS);
+    await atRest(paguro, TERMINAL, standbysOf(cell), SETTLE_MS);
     this.settledMs = performance.now() - began;
+  }
+
+  /** In the order in which they came: what is started looks for the controller. */
+  async #healAll(): Promise<void> {
+    for (const heal of this.#heals.splice(0)) await heal();
   }
 
   /** What became of the connections; and new ones are admitted. */
@@ -185,7 +207,8 @@ class CellRun {
 }
 
 /** Nobody can have renewed the lease of a firewall in edge-1 for the whole time of the fault. */
-function isCutOff({ fault, side }: Cell): boolean {
-  if (side === 'standby' || fault === 'container killed') return false;
-  return fault !== "switch's connection cut";
+function isCutOff(cell: Cell): boolean {
+  const alone = breakages(cell).filter((one) => placeOf(cell, one) === 'edge-1' || one.side === undefined);
+  if (alone.some(({ fault }) => fault === 'container killed')) return false;
+  return alone.some(({ fault }) => fault !== "switch's connection cut");
 }

@@ -1,38 +1,56 @@
 /**
- * The fault matrix as a table for people: a row a fault, a column a step. Pure.
+ * The fault matrix as tables for people: a row a fault, a column a step; and what is more than one fault, a row each. Pure.
  */
-import { STEPS } from './cells.js';
+import { type Cell, STEPS, whatBreaks } from './cells.js';
 import type { CellResult } from './run-cell.js';
 
 const COLUMNS = ['idle', ...STEPS] as const;
 
-/** Of a fault's row: what it is called, and its cells by step. */
-interface Row {
-  readonly name: string;
-  readonly cells: ReadonlyMap<string, CellResult>;
+/** Rows of a table, the first of which is its header. */
+export type Rows = readonly (readonly string[])[];
+
+const isSingle = ({ also, standbys }: Cell): boolean => also === undefined && standbys;
+
+/** While nothing is under way, the active domain is where the old ones are, and a standby's where the new ones are. */
+function rowOf({ fault, side }: Cell): string {
+  if (side === undefined) return fault;
+  return `${side === 'old' || side === 'active' ? 'old' : 'new'} ${fault}`;
 }
 
-function rows(results: readonly CellResult[]): readonly Row[] {
-  const found = new Map<string, Map<string, CellResult>>();
-  for (const result of results) {
-    const { fault, side, step } = result.cell;
-    const name = side === undefined ? fault : `${fault} (${side})`;
-    const row = found.get(name) ?? new Map<string, CellResult>();
-    found.set(name, row.set(step, result));
+/** One fault at a time. A cell that there is none of, or that was not run, is empty. */
+export function singleFaults(results: readonly CellResult[]): Rows {
+  const rows = new Map<string, Map<string, string>>();
+  for (const { cell, outcome } of results) {
+    if (!isSingle(cell)) continue;
+    const row = rows.get(rowOf(cell)) ?? new Map<string, string>();
+    rows.set(rowOf(cell), row.set(cell.step, outcome));
   }
-  return [...found].map(([name, cells]) => ({ name, cells }));
+  return [
+    ['exactly before', ...COLUMNS],
+    ...[...rows].map(([name, cells]) => [name, ...COLUMNS.map((step) => cells.get(step) ?? '')]),
+  ];
 }
 
-/** A table in Markdown. A cell that there is none of is empty. */
+/** Two at once, and those that come where there are no standbys. */
+export function otherFaults(results: readonly CellResult[]): Rows {
+  const others = results.filter(({ cell }) => !isSingle(cell));
+  return [
+    ['together, or without standbys', 'exactly before', 'connections'],
+    ...others.map(({ cell, outcome }) => [whatBreaks(cell), cell.step, outcome]),
+  ];
+}
+
+/** Those tables that have rows, in Markdown. */
 export function markdown(results: readonly CellResult[]): string {
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
-  return [
-    line(['fault', ...COLUMNS]),
-    line(['---', ...COLUMNS.map(() => '---')]),
-    ...rows(results).map(({ name, cells }) =>
-      line([name, ...COLUMNS.map((step) => cells.get(step)?.outcome ?? '')]),
-    ),
-  ].join('\n');
+  return tables(results)
+    .map(([header = [], ...rows]) => [header, header.map(() => '---'), ...rows].map(line).join('\n'))
+    .join('\n\n');
+}
+
+/** Those that have rows. */
+export function tables(results: readonly CellResult[]): readonly Rows[] {
+  return [singleFaults(results), otherFaults(results)].filter((rows) => rows.length > 1);
 }
 
 /** One cell in a line, with what was wrong below it. */
