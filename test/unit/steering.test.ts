@@ -513,24 +513,45 @@ function live() {
   const has = new Map<Dpid, Map<string, readonly Rule[]>>([s1, s2, s3].map((at) => [at, new Map()]));
   const away = new Set<Dpid>();
   const failing = new Set<Dpid>();
+  /** What was sent ahead of time, as long as it is neither stated nor discarded, by switch. */
+  const ahead = new Map<Dpid, number>();
+  /** Where what was sent ahead of time was stated. */
+  const used: Dpid[] = [];
   const stated: { readonly at: Dpid; readonly groups: readonly string[]; readonly rules: number }[] = [];
   const frames: { readonly at: Dpid; readonly number: number | undefined; readonly data: string }[] = [];
   const clock = new ManualClock();
   const ids = new InstanceNumbers();
+  const setGroups = async (at: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void> => {
+    stated.push({
+      ...{ at, groups: [...groups.keys()] },
+      rules: [...groups.values()].reduce((sum, rules) => sum + rules.length, 0),
+    });
+    if (failing.delete(at)) {
+      away.add(at);
+      throw new Error('the switch is not connected any more');
+    }
+    for (const [group, rules] of groups) has.get(at)?.set(group, rules);
+  };
   const steering = new Steering({
     topology: open,
     terminals: [terminal],
     host: {
-      setGroups: async (at, groups) => {
-        stated.push({
-          ...{ at, groups: [...groups.keys()] },
-          rules: [...groups.values()].reduce((sum, rules) => sum + rules.length, 0),
-        });
-        if (failing.delete(at)) {
-          away.add(at);
-          throw new Error('the switch is not connected any more');
-        }
-        for (const [group, rules] of groups) has.get(at)?.set(group, rules);
+      setGroups,
+      stageGroups: async (at, groups) => {
+        ahead.set(at, (ahead.get(at) ?? 0) + 1);
+        let waits = true;
+        const end = (): void => {
+          if (waits) ahead.set(at, (ahead.get(at) ?? 0) - 1);
+          waits = false;
+        };
+        return {
+          state: () => {
+            used.push(at);
+            end();
+            return setGroups(at, groups);
+          },
+          discard: end,
+        };
       },
       switch: (at) =>
         away.has(at)
@@ -563,7 +584,9 @@ function live() {
     await steering.addPath(id(2), { kind: 'pipeline', dpid: s2, instance: ids.of(id(2), 'steering') });
     await steering.setActive(id(1));
   };
-  return { steering, away, failing, stated, frames, clock, id, leads, start, has };
+  /** How many switches have something that was sent ahead of time. */
+  const waits = (): number => [...ahead.values()].reduce((sum, count) => sum + count, 0);
+  return { steering, away, failing, stated, used, waits, frames, clock, ids, id, leads, start, has };
 }
 
 t.test('the switch to another instance states only what it changes, and only once', async (t) => {
