@@ -105,7 +105,9 @@ export class SwitchRules {
       state: () => {
         const changed = this.#queue.add(owner, { groups, sweeps: [], atSwitch });
         void this.#work();
-        return changed.finally(() => atSwitch?.discard());
+        const end = (): void => atSwitch?.discard();
+        changed.then(end, end);
+        return changed;
       },
       discard: () => atSwitch?.discard(),
     };
