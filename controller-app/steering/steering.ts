@@ -8,7 +8,9 @@ import type { Clock } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
 import type { InstanceNumbers } from '../core/instance-numbers.js';
 import type { Rule } from '../core/plugin.js';
+import { SteeringError } from './errors.js';
 import { type FrameTaker, Holding } from './holding.js';
+import { SwitchPorts } from './ports.js';
 import { pathGroup, steeringRules } from './rules.js';
 import { StagedLead, type StagedRules } from './staged-lead.js';
 import { StatedGroups } from './stated.js';
@@ -42,31 +44,16 @@ export interface SteeringOptions {
   readonly log: Log;
 }
 
-/** `message` says what to do. */
-export class SteeringError extends Error {
-  override readonly name = 'SteeringError';
-  constructor(
-    readonly code: 'no-port' | 'no-path' | 'not-connected',
-    message: string,
-  ) {
-    super(message);
-  }
-}
-
 /** What came of a change that does not wait for switches that are away. */
 export interface TakenOver {
   /** Switches that have not confirmed: until they are back they may lead to the instance before. */
   readonly unconfirmed: readonly Dpid[];
 }
 
-/** How long an end's port may take to be announced by its switch after the domain said that it is there. */
-const PORT_WAIT_MS = 5_000;
-
 export class Steering {
   readonly #options: SteeringOptions;
   readonly #views = new Map<string, TerminalView>();
-  readonly #ports = new Map<Dpid, ReadonlyMap<string, number>>();
-  readonly #portWaiters = new Set<() => void>();
+  readonly #ports: SwitchPorts;
   readonly #stated = new Map<Dpid, StatedGroups>();
   /** By terminal. */
   readonly #staged = new Map<string, StagedLead>();
@@ -78,6 +65,7 @@ export class Steering {
     for (const [index, terminal] of terminals.entries())
       this.#views.set(terminal.name, unseen(terminal, index));
     for (const dpid of topology.switches) this.#stated.set(dpid, new StatedGroups());
+    this.#ports = new SwitchPorts(clock);
     this.#holding = new Holding({ enter: tables.enter, switch: (dpid) => host.switch(dpid), clock, log });
   }
 
@@ -90,7 +78,6 @@ export class Steering {
   async setPorts(dpid: Dpid, ports: ReadonlyMap<string, number>): Promise<void> {
     this.#unstage();
     this.#ports.set(dpid, ports);
-    for (const wake of [...this.#portWaiters]) wake();
     const groups = this.#groups(dpid, [...this.#views.values()]);
     await this.#stated.get(dpid)?.replace(groups, (all) => this.#options.host.setGroups(dpid, all));
   }
@@ -118,8 +105,8 @@ export class Steering {
   /** Makes an instance reachable; nothing is led to it yet. Fails when its ends are not on the switch. */
   async addPath(id: InstanceId, ends: Ends): Promise<void> {
     if (ends.kind === 'ports') {
-      await this.#portKnown(ends.dpid, ends.terminalSide);
-      await this.#portKnown(ends.dpid, ends.networkSide);
+      await this.#ports.known(ends.dpid, ends.terminalSide);
+      await this.#ports.known(ends.dpid, ends.networkSide);
     }
     const path: Path = { number: this.#options.numbers.of(id, 'steering'), ends };
     await this.#change(id.terminal, (view) => ({
@@ -298,7 +285,7 @@ export class Steering {
     views: ReadonlyMap<string, TerminalView> = this.#views,
   ): Map<string, Rule[]> {
     const { topology, tables } = this.#options;
-    const view: SteeringView = { topology, terminals: [...views.values()], ports: this.#ports };
+    const view: SteeringView = { topology, terminals: [...views.values()], ports: this.#ports.all };
     return steeringRules(view, dpid, tables, changed);
   }
 
@@ -317,28 +304,6 @@ export class Steering {
     return stating.catch((error: unknown) => {
       if (this.#options.host.switch(dpid) !== undefined) throw error;
       onAway();
-    });
-  }
-
-  #portKnown(dpid: Dpid, name: string): Promise<void> {
-    const known = (): boolean => this.#ports.get(dpid)?.has(name) ?? false;
-    if (known()) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#portWaiters.delete(check);
-      };
-      const check = (): void => {
-        if (!known()) return;
-        done();
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        done();
-        const problem = `switch ${dpid} has no port ${name} with its link up: is the agent's bridge that switch, and is it connected?`;
-        reject(new SteeringError('no-port', problem));
-      }, PORT_WAIT_MS);
-      this.#portWaiters.add(check);
     });
   }
 }
