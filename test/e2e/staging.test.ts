@@ -4,6 +4,7 @@
  */
 import '../lab/enter.js';
 import t from 'tap';
+import { cookieClass } from '../../controller-app/core/cookies.js';
 import type { FlowMod } from '../../controller-app/openflow/index.js';
 import { BundleError } from '../../controller-app/switch/index.js';
 import type { InstanceId } from '../../shared/domain/domain.js';
@@ -18,6 +19,8 @@ const FAMILIES = ['ipv4', 'ipv6'] as const;
 type Family = (typeof FAMILIES)[number];
 const SWITCHES = ['s1', 's2', 's3'] as const;
 const FRAMES = 50;
+/** Of the first plugin. */
+const FIREWALL = cookieClass(1);
 
 const lab = await startSteeringLab();
 const { steering } = lab.firewall;
@@ -38,9 +41,10 @@ interface Told {
   readonly packets: number;
 }
 
-/** The rules of a switch as its own tool tells them, without what changes by itself. */
+/** The firewalls' rules of a switch as its own tool tells them, without what changes by itself. Who else is in the network is learnt at any time. */
 async function rules(name: string): Promise<Told[]> {
-  const { stdout } = await run('ovs-ofctl', ['-O', 'OpenFlow13', 'dump-flows', name]);
+  const filter = `cookie=0x${FIREWALL.cookie.toString(16)}/0x${FIREWALL.cookieMask.toString(16)}`;
+  const { stdout } = await run('ovs-ofctl', ['-O', 'OpenFlow13', 'dump-flows', name, filter]);
   return stdout
     .split('\n')
     .filter((line) => line.includes('priority='))
