@@ -7,6 +7,32 @@ import { flowContent, flowKey } from './flow-identity.js';
 import type { Plan, RuleSet, Stated } from './rule-set.js';
 import { covers, type FlowSweep, sweepMod } from './sweep.js';
 
+/** What a change needs in a switch. */
+export interface Needed {
+  readonly sweeps: readonly FlowSweep[];
+  /** Rules that are there and go. */
+  readonly leaving: readonly Stated[];
+  /** Rules that are not there, or not so. */
+  readonly coming: readonly Stated[];
+  /** All of it as messages. */
+  readonly mods: readonly FlowMod[];
+  /** To be called when the switch has confirmed it. */
+  done(): void;
+}
+
+/** Do both come to the same messages? Not asked of those with sweeps: then false. */
+export function sameNeeds(a: Needed, b: Needed): boolean {
+  if (a.sweeps.length + b.sweeps.length > 0) return false;
+  if (a.leaving.length !== b.leaving.length || a.coming.length !== b.coming.length) return false;
+  return (
+    a.leaving.every(({ key }, place) => key === b.leaving[place]?.key) &&
+    a.coming.every(({ key, content }, place) => {
+      const other = b.coming[place];
+      return key === other?.key && content === other.content;
+    })
+  );
+}
+
 export class ActualRules {
   /** By key: everything else of the flow. */
   readonly #contents = new Map<string, string>();
@@ -33,14 +59,16 @@ export class ActualRules {
   }
 
   /**
-   * What a plan needs here, removals first: a rule may make room for another. `sweeps` cover rules that leave, and none that stays. Call `done` when it has
-   * been confirmed.
+   * What a plan needs here, removals first: a rule may make room for another. `sweeps` cover rules that leave, and none that stays.
    */
-  changesFor(plan: Plan, sweeps: readonly FlowSweep[]): { readonly mods: readonly FlowMod[]; done(): void } {
+  changesFor(plan: Plan, sweeps: readonly FlowSweep[]): Needed {
     const leaving = plan.leaving.filter(({ key }) => this.knows(key));
     const single = leaving.filter(({ flow }) => !sweeps.some((sweep) => covers(sweep, flow)));
     const coming = plan.stating.filter((stated) => !this.has(stated));
     return {
+      sweeps,
+      leaving,
+      coming,
       mods: [
         ...sweeps.map(sweepMod),
         ...single.map(({ flow }) => deletion(flow)),

@@ -172,6 +172,16 @@ export class Core {
     groups: ReadonlyMap<string, readonly Rule[]>,
     sweeps: readonly Sweep[] = [],
   ): Promise<void> {
+    const { cookie, cookieMask } = cookieClass(owned.number);
+    const ofFlows = sweeps.map(({ table, value, mask }) => ({
+      table: this.#ownTable(owned, table),
+      cookie: cookie | BigInt(value >>> 0),
+      cookieMask: cookieMask | BigInt(mask >>> 0),
+    }));
+    return this.#state(dpid).rules.change(owned.plugin.name, this.#flows(owned, groups), ofFlows);
+  }
+
+  #flows(owned: Owned, groups: ReadonlyMap<string, readonly Rule[]>): Map<string, Flow[]> {
     const flows = new Map<string, Flow[]>();
     for (const [group, rules] of groups) {
       flows.set(
@@ -179,13 +189,7 @@ export class Core {
         rules.map((rule) => toFlow(rule, owned.number, this.#ownTable(owned, rule.table))),
       );
     }
-    const { cookie, cookieMask } = cookieClass(owned.number);
-    const ofFlows = sweeps.map(({ table, value, mask }) => ({
-      table: this.#ownTable(owned, table),
-      cookie: cookie | BigInt(value >>> 0),
-      cookieMask: cookieMask | BigInt(mask >>> 0),
-    }));
-    return this.#state(dpid).rules.change(owned.plugin.name, flows, ofFlows);
+    return flows;
   }
 
   #ownTable(owned: Owned, name: string): number {
@@ -246,6 +250,8 @@ export class Core {
       switch: (dpid) => this.switch(dpid),
       setRules: (dpid, group, rules) => this.#setGroups(owned, dpid, new Map([[group, rules]])),
       setGroups: (dpid, groups, sweeps) => this.#setGroups(owned, dpid, groups, sweeps),
+      stageGroups: (dpid, groups) =>
+        this.#state(dpid).rules.stage(owned.plugin.name, this.#flows(owned, groups)),
       counters: async (dpid, table, of = { value: 0, mask: 0 }) => {
         const sw = this.switch(dpid);
         if (!sw) throw new Error(`switch ${dpid} is not connected`);

@@ -15,6 +15,7 @@ import type { Log } from '../../shared/runtime/log.js';
 import type { FlowRemovedMessage, PacketInMessage } from '../openflow/index.js';
 import type { Port, Switch } from '../switch/index.js';
 import type { Rule } from './rule.js';
+import type { StagedChange } from './staged-change.js';
 
 export type { Rule };
 
@@ -56,6 +57,11 @@ export interface PluginHost {
     groups: ReadonlyMap<string, readonly Rule[]>,
     sweeps?: readonly Sweep[],
   ): Promise<void>;
+  /**
+   * Sends a switch what `setGroups` of these groups would, but without effect: the change that is returned, when stated, takes one message if nothing has
+   * come between that makes a difference, and goes like any other if something has. Never fails; what is wrong is told when it is stated.
+   */
+  stageGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<StagedChange>;
   /**
    * Packets and bytes of this plugin's rules in a table, by the plugin's own cookie bits. `of`: only rules whose own
    * cookie bits under `mask` are `value`; the switch then sends no others.

@@ -11,26 +11,24 @@
  * anew when it comes back.
  */
 import type { Flow, FlowMod, FlowRemovedMessage, FlowStats } from '../openflow/index.js';
-import { afterOthers, BundleError } from '../switch/index.js';
-import { ActualRules, Comparison, type Difference, modsOf } from './actual-rules.js';
+import { BundleError } from '../switch/index.js';
+import { ActualRules, Comparison, modsOf, type Needed } from './actual-rules.js';
+import { ChangeQueue, type Groups, identified, type ReadyChange, ready } from './changes.js';
 import { OUR_COOKIES } from './cookies.js';
 import { CoreError } from './errors.js';
-import { flowKey, type Identified, identify } from './flow-identity.js';
+import { flowKey, type Identified } from './flow-identity.js';
+import { counted, type Reconciled } from './reconciled.js';
 import { endsByItself, type Plan, RuleSet, type Stated } from './rule-set.js';
+import { AtSwitch, type StagedChange, type StagingTarget } from './staged-change.js';
 import { type FlowSweep, usefulSweeps } from './sweep.js';
 
 /** The most that all plugins together may state for one switch, and that a switch may have of ours. */
 const MAX_RULES_PER_SWITCH = 200_000;
-/** Changes of one plugin that wait for one switch. */
-const MAX_WAITING_CHANGES = 4_096;
 /** For each answer within a bundle: a switch may take its time to commit many rules. */
 const BUNDLE_TIMEOUT_MS = 20_000;
 
-/** Rules that are looked at in one go: a few ms of work. */
-const PORTION = 256;
-
 /** What is needed of a live switch. */
-export interface RuleTarget {
+export interface RuleTarget extends StagingTarget {
   readonly closed: boolean;
   eachFlows(
     filter: { readonly cookie: bigint; readonly cookieMask: bigint },
@@ -38,30 +36,6 @@ export interface RuleTarget {
   ): Promise<void>;
   bundle(mods: readonly FlowMod[], options: { readonly timeoutMs: number }): Promise<void>;
   close(reason?: Error): void;
-}
-
-/** What a reconciliation found and did, in numbers of rules. */
-export interface Reconciled {
-  readonly stated: number;
-  readonly unchanged: number;
-  readonly added: number;
-  readonly changed: number;
-  readonly removed: number;
-}
-
-type Groups<T> = ReadonlyMap<string, readonly T[]>;
-
-interface Change {
-  readonly groups: Groups<Flow>;
-  /** How rules that leave with it may be told from those that stay. */
-  readonly sweeps: readonly FlowSweep[];
-  /** Once: confirmed, or failed with this. */
-  readonly settle: (error?: unknown) => void;
-}
-
-/** A change that can be carried out. */
-interface ReadyChange extends Change {
-  readonly rules: Groups<Identified>;
 }
 
 /** What an earlier controller left of ours and nobody states: who knows such rules to be good states them at once. */
@@ -91,10 +65,7 @@ export class SwitchRules {
   #actual = new ActualRules();
   /** Rules which end by themselves and were in the switch: should they be missing, they have ended. */
   readonly #begun = new Set<string>();
-  readonly #waiting: Change[] = [];
-  readonly #waitingOf = new Map<string, number>();
-  /** So many of the waiting changes go alone: together they were refused. */
-  #alone = 0;
+  readonly #queue = new ChangeQueue();
   #working = false;
   /** Has the switch been brought to what is stated before? */
   #met = false;
@@ -111,7 +82,7 @@ export class SwitchRules {
 
   /** Changes of this owner that wait. */
   waiting(owner: string): number {
-    return this.#waitingOf.get(owner) ?? 0;
+    return this.#queue.waiting(owner);
   }
 
   /**
@@ -119,24 +90,27 @@ export class SwitchRules {
    * remembered. Fails when they can't be, and then nothing has changed.
    */
   change(owner: string, groups: Groups<Flow>, sweeps: readonly FlowSweep[] = []): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const waiting = this.waiting(owner);
-      if (waiting >= MAX_WAITING_CHANGES) {
-        const words = `${waiting} changes of ${owner} wait for the switch: they come faster than it takes them`;
-        reject(new CoreError('busy', words));
-        return;
-      }
-      this.#waitingOf.set(owner, waiting + 1);
-      const settle = (error?: unknown): void => {
-        const left = this.waiting(owner) - 1;
-        if (left > 0) this.#waitingOf.set(owner, left);
-        else this.#waitingOf.delete(owner);
-        if (error === undefined) resolve();
-        else reject(error);
-      };
-      this.#waiting.push({ groups, sweeps, settle });
-      void this.#work();
-    });
+    const changed = this.#queue.add(owner, { groups, sweeps });
+    void this.#work();
+    return changed;
+  }
+
+  /**
+   * Sends a switch that is there what these groups, stated next, need of it, without effect: stated, they take one message. It may be that nothing
+   * is sent; what is wrong with the groups is told when they are stated. Discarded by itself after a few seconds.
+   */
+  async stage(owner: string, groups: Groups<Flow>): Promise<StagedChange> {
+    const atSwitch = await this.#sendAhead(groups);
+    return {
+      state: () => {
+        const changed = this.#queue.add(owner, { groups, sweeps: [], atSwitch });
+        void this.#work();
+        const end = (): void => atSwitch?.discard();
+        changed.then(end, end);
+        return changed;
+      },
+      discard: () => atSwitch?.discard(),
+    };
   }
 
   /**
@@ -146,7 +120,7 @@ export class SwitchRules {
   connect(target: RuleTarget, offer: Offer = () => {}): Promise<Reconciled> {
     return new Promise((resolve, reject) => {
       this.#interrupt(new Error('the switch has connected again'));
-      const before = this.#waiting.length;
+      const before = this.#queue.length;
       this.#state = { name: 'unknown', target, before, arrival: { offer, resolve, reject } };
       void this.#work();
     });
@@ -186,23 +160,17 @@ export class SwitchRules {
     this.#working = true;
     // What is stated in one go is one bundle.
     await Promise.resolve();
-    while (this.#state.name === 'unknown' || this.#waiting.length > 0) {
+    while (this.#state.name === 'unknown' || this.#queue.length > 0) {
       if (this.#state.name === 'unknown') {
         await this.#reconcile(this.#state);
         continue;
       }
-      const changes = await ready(this.#take());
+      const changes = await ready(this.#queue.takeNext());
       // Meanwhile the switch may have come or gone: then they were stated while it was away.
       if (this.#state.name === 'known') await this.#send(this.#state, changes);
       else this.#remember(changes);
     }
     this.#working = false;
-  }
-
-  #take(): Change[] {
-    const count = this.#alone > 0 ? 1 : this.#waiting.length;
-    this.#alone = Math.max(0, this.#alone - 1);
-    return this.#waiting.splice(0, count);
   }
 
   #remember(changes: readonly ReadyChange[]): void {
@@ -220,7 +188,7 @@ export class SwitchRules {
   }
 
   /** What several changes mean together: of one group the last counts. */
-  #plan(changes: readonly ReadyChange[]): Plan {
+  #plan(changes: readonly Pick<ReadyChange, 'rules'>[]): Plan {
     const groups = new Map<string, readonly Identified[]>();
     for (const { rules } of changes) for (const [group, its] of rules) groups.set(group, its);
     const plan = this.#rules.plan(groups);
@@ -237,10 +205,10 @@ export class SwitchRules {
     try {
       const plan = this.#plan(changes);
       const sweeps = changes.flatMap((change) => change.sweeps);
-      const { mods, done } = this.#actual.changesFor(plan, usefulSweeps(sweeps, plan, this.#rules.values()));
-      sent = mods.length > 0;
-      if (sent) await state.target.bundle(mods, { timeoutMs: BUNDLE_TIMEOUT_MS });
-      done();
+      const needed = this.#actual.changesFor(plan, usefulSweeps(sweeps, plan, this.#rules.values()));
+      sent = needed.mods.length > 0;
+      if (sent) await this.#bring(state.target, needed, changes[0]?.atSwitch);
+      needed.done();
       plan.commit();
       for (const { key } of plan.leaving) this.#begun.delete(key);
       this.#begin(plan.stating);
@@ -248,13 +216,31 @@ export class SwitchRules {
     } catch (error) {
       const nothingDone = !sent || error instanceof BundleError;
       if (nothingDone && changes.length > 1) {
-        this.#waiting.unshift(...changes);
-        this.#alone = changes.length;
+        this.#queue.eachAlone(changes);
         return;
       }
       if (!nothingDone && this.#state === state)
         this.#state = { name: 'unknown', target: state.target, before: 0 };
       for (const { settle } of changes) settle(error);
+    }
+  }
+
+  async #bring(target: RuleTarget, needed: Needed, atSwitch: AtSwitch | undefined): Promise<void> {
+    if (await atSwitch?.commit(target, needed, BUNDLE_TIMEOUT_MS)) return;
+    atSwitch?.discard();
+    await target.bundle(needed.mods, { timeoutMs: BUNDLE_TIMEOUT_MS });
+  }
+
+  /** What a change of these groups would need if it came now. */
+  async #sendAhead(groups: Groups<Flow>): Promise<AtSwitch | undefined> {
+    try {
+      const rules = await identified(groups);
+      if (this.#state.name !== 'known') return undefined;
+      const needed = this.#actual.changesFor(this.#plan([{ rules }]), []);
+      return await AtSwitch.send(this.#state.target, rules, needed);
+    } catch {
+      // It is told to whoever states them.
+      return undefined;
     }
   }
 
@@ -267,15 +253,15 @@ export class SwitchRules {
   async #offer(comparison: Comparison, offer: Offer | undefined): Promise<void> {
     const found = this.#met || !offer ? [] : comparison.strangers();
     if (found.length === 0) return;
-    const before = this.#waiting.length;
+    const before = this.#queue.length;
     offer?.(found);
-    this.#remember(await ready(this.#waiting.splice(before)));
+    this.#remember(await ready(this.#queue.takeFrom(before)));
   }
 
   async #reconcile(state: State & { readonly name: 'unknown' }): Promise<void> {
     const { target, before, arrival } = state;
-    this.#alone = 0;
-    this.#remember(await ready(this.#waiting.splice(0, before)));
+    this.#queue.together();
+    this.#remember(await ready(this.#queue.takeFirst(before)));
     if (this.#state !== state) return;
     const comparison = new Comparison(this.#rules);
     this.#actual = comparison.actual;
@@ -305,29 +291,6 @@ export class SwitchRules {
   }
 }
 
-/** The changes whose rules can be sent; the others fail. Many rules are looked at in portions, between which everybody else has a turn. */
-async function ready(changes: readonly Change[]): Promise<ReadyChange[]> {
-  const good: ReadyChange[] = [];
-  let count = 0;
-  for (const change of changes) {
-    const rules = new Map<string, Identified[]>();
-    try {
-      for (const [group, flows] of change.groups) {
-        const its: Identified[] = [];
-        for (const flow of flows) {
-          its.push(identify(flow));
-          if (++count % PORTION === 0) await afterOthers();
-        }
-        rules.set(group, its);
-      }
-      good.push({ ...change, rules });
-    } catch (error) {
-      change.settle(error);
-    }
-  }
-  return good;
-}
-
 function tooManyThere(most: number): CoreError {
   const { cookie, cookieMask } = OUR_COOKIES;
   const filter = `cookie=0x${cookie.toString(16)}/0x${cookieMask.toString(16)}`;
@@ -335,14 +298,4 @@ function tooManyThere(most: number): CoreError {
     'too-many-rules',
     `the switch has more than ${most} rules under our cookies: remove them with "ovs-ofctl del-flows BRIDGE ${filter}"`,
   );
-}
-
-function counted({ missing, changed, strangers }: Difference, stated: number): Reconciled {
-  return {
-    stated,
-    unchanged: stated - missing.length - changed.length,
-    added: missing.length,
-    changed: changed.length,
-    removed: strangers.length,
-  };
 }

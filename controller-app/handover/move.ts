@@ -130,7 +130,7 @@ export class Move {
   }
 
   async #prepare(): Promise<Next> {
-    const { record, mirror, instances, domain, order, pause } = this.parts;
+    const { options, record, mirror, instances, domain, order, pause } = this.parts;
     if (order.omitConnections) {
       const standby = record.standbys.get(domain.name);
       record.standbys.delete(domain.name);
@@ -142,7 +142,7 @@ export class Move {
     const { placed, ends, feed, counters } = await standby.obtain();
     await pause.at('catch-up');
     await feed.caughtUp(mirror.sequence, FOLLOW_MS);
-    const sequence = await sequenceOf(placed);
+    const [sequence] = await Promise.all([sequenceOf(placed), options.steering.stage(placed.id)]);
     if (feed.problem) throw feed.problem;
     feed.stopComparing();
     standby.take();

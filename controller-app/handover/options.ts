@@ -13,6 +13,8 @@ import type { FirewallOptions } from './firewall-record.js';
 /** What the coordinator needs of steering. Every promise settles when the switches have confirmed. */
 export interface HandoverSteering {
   addPath(id: InstanceId, ends: Ends): Promise<void>;
+  /** The instance is about to be active: what can be done towards it without effect is done. Never fails. */
+  stage(id: InstanceId): Promise<void>;
   /** Fails with the code `not-connected` when a switch that is concerned could not confirm it. */
   setActive(id: InstanceId): Promise<void>;
   /**

@@ -8,8 +8,11 @@ import type { Clock } from '../../shared/runtime/clock.js';
 import type { Log } from '../../shared/runtime/log.js';
 import type { InstanceNumbers } from '../core/instance-numbers.js';
 import type { Rule } from '../core/plugin.js';
+import { SteeringError } from './errors.js';
 import { type FrameTaker, Holding } from './holding.js';
+import { SwitchPorts } from './ports.js';
 import { pathGroup, steeringRules } from './rules.js';
+import { StagedLead, type StagedRules } from './staged-lead.js';
 import { StatedGroups } from './stated.js';
 import type { Topology } from './topology.js';
 import {
@@ -25,6 +28,8 @@ import type { SteeringTables } from './words.js';
 /** What steering needs of the core. */
 export interface SteeringHost {
   setGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void>;
+  /** Sends them without effect. Never fails. */
+  stageGroups(dpid: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<StagedRules>;
   /** The switch, if it is connected. */
   switch(dpid: Dpid): FrameTaker | undefined;
 }
@@ -39,32 +44,19 @@ export interface SteeringOptions {
   readonly log: Log;
 }
 
-/** `message` says what to do. */
-export class SteeringError extends Error {
-  override readonly name = 'SteeringError';
-  constructor(
-    readonly code: 'no-port' | 'no-path' | 'not-connected',
-    message: string,
-  ) {
-    super(message);
-  }
-}
-
 /** What came of a change that does not wait for switches that are away. */
 export interface TakenOver {
   /** Switches that have not confirmed: until they are back they may lead to the instance before. */
   readonly unconfirmed: readonly Dpid[];
 }
 
-/** How long an end's port may take to be announced by its switch after the domain said that it is there. */
-const PORT_WAIT_MS = 5_000;
-
 export class Steering {
   readonly #options: SteeringOptions;
   readonly #views = new Map<string, TerminalView>();
-  readonly #ports = new Map<Dpid, ReadonlyMap<string, number>>();
-  readonly #portWaiters = new Set<() => void>();
+  readonly #ports: SwitchPorts;
   readonly #stated = new Map<Dpid, StatedGroups>();
+  /** By terminal. */
+  readonly #staged = new Map<string, StagedLead>();
   readonly #holding: Holding;
 
   constructor(options: SteeringOptions) {
@@ -73,17 +65,19 @@ export class Steering {
     for (const [index, terminal] of terminals.entries())
       this.#views.set(terminal.name, unseen(terminal, index));
     for (const dpid of topology.switches) this.#stated.set(dpid, new StatedGroups());
+    this.#ports = new SwitchPorts(clock);
     this.#holding = new Holding({ enter: tables.enter, switch: (dpid) => host.switch(dpid), clock, log });
   }
 
   close(): void {
+    this.#unstage();
     this.#holding.close();
   }
 
   /** The ports of a switch whose link is up, as they are now. All rules are stated again: it may have come back. */
   async setPorts(dpid: Dpid, ports: ReadonlyMap<string, number>): Promise<void> {
+    this.#unstage();
     this.#ports.set(dpid, ports);
-    for (const wake of [...this.#portWaiters]) wake();
     const groups = this.#groups(dpid, [...this.#views.values()]);
     await this.#stated.get(dpid)?.replace(groups, (all) => this.#options.host.setGroups(dpid, all));
   }
@@ -111,8 +105,8 @@ export class Steering {
   /** Makes an instance reachable; nothing is led to it yet. Fails when its ends are not on the switch. */
   async addPath(id: InstanceId, ends: Ends): Promise<void> {
     if (ends.kind === 'ports') {
-      await this.#portKnown(ends.dpid, ends.terminalSide);
-      await this.#portKnown(ends.dpid, ends.networkSide);
+      await this.#ports.known(ends.dpid, ends.terminalSide);
+      await this.#ports.known(ends.dpid, ends.networkSide);
     }
     const path: Path = { number: this.#options.numbers.of(id, 'steering'), ends };
     await this.#change(id.terminal, (view) => ({
@@ -127,7 +121,31 @@ export class Steering {
    */
   restore(id: InstanceId, number: number, ends: Ends): void {
     this.#options.numbers.restore(id, number, 'steering');
-    this.#views.set(id.terminal, { ...this.#view(id.terminal), paths: [{ number, ends }], led: number });
+    this.#see({ ...this.#view(id.terminal), paths: [{ number, ends }], led: number });
+  }
+
+  /**
+   * Sends the switches what will lead the terminal's traffic through this instance, without any effect: `setActive` or `takeOver` of it is one message then. Of no use
+   * any more when anything else changes or some seconds pass; then they do as without it. Never fails.
+   */
+  async stage(id: InstanceId): Promise<void> {
+    const { terminal } = id;
+    const { host, numbers } = this.#options;
+    const number = numbers.known(id);
+    const view = this.#views.get(terminal);
+    if (number === undefined || !view?.paths.some((path) => path.number === number)) return;
+    this.#staged.get(terminal)?.discard();
+    const lead = new StagedLead(number);
+    this.#staged.set(terminal, lead);
+    const updated = { ...view, led: number };
+    const views = new Map(this.#views).set(terminal, updated);
+    await Promise.all(
+      [...this.#stated].map(([dpid, stated]) =>
+        lead.send(dpid, stated, this.#groups(dpid, [updated], views), (differing) =>
+          host.stageGroups(dpid, differing),
+        ),
+      ),
+    );
   }
 
   /**
@@ -205,8 +223,36 @@ export class Steering {
       throw new SteeringError('no-path', `no path leads to the instance of ${terminal} in epoch ${id.epoch}`);
     }
     await this.#holding.release(terminal, number);
-    await this.#change(terminal, (view) => ({ ...view, led: number }), settle);
+    const staged = this.#takeStaged(terminal, number);
+    const lead = (view: TerminalView): TerminalView => ({ ...view, led: number });
+    if (staged) await this.#stateStaged(staged, lead(this.#view(terminal)), settle);
+    else await this.#change(terminal, lead, settle);
     this.#holding.end(terminal);
+  }
+
+  /** What was staged of leading to this instance, if it is still what the switches need. */
+  #takeStaged(terminal: string, number: number): StagedLead | undefined {
+    const staged = this.#staged.get(terminal);
+    this.#staged.delete(terminal);
+    if (staged?.number === number && staged.isFor(this.#options.topology.switches)) return staged;
+    staged?.discard();
+    return undefined;
+  }
+
+  async #stateStaged(staged: StagedLead, view: TerminalView, settle: Settle): Promise<void> {
+    this.#see(view);
+    await Promise.all(this.#options.topology.switches.map((dpid) => settle(dpid, staged.state(dpid))));
+  }
+
+  /** A terminal is seen otherwise, and what was staged follows from what was. */
+  #see(view: TerminalView): void {
+    this.#unstage();
+    this.#views.set(view.terminal.name, view);
+  }
+
+  #unstage(): void {
+    for (const lead of this.#staged.values()) lead.discard();
+    this.#staged.clear();
   }
 
   async #change(
@@ -216,7 +262,7 @@ export class Steering {
   ): Promise<void> {
     const before = this.#view(terminal);
     const updated = update(before);
-    this.#views.set(terminal, updated);
+    this.#see(updated);
     const gone = before.paths.filter(({ number }) => !updated.paths.some((path) => path.number === number));
     const { topology, host } = this.#options;
     const state = async (dpid: Dpid): Promise<void> => {
@@ -233,9 +279,13 @@ export class Steering {
     return view;
   }
 
-  #groups(dpid: Dpid, changed: readonly TerminalView[]): Map<string, Rule[]> {
+  #groups(
+    dpid: Dpid,
+    changed: readonly TerminalView[],
+    views: ReadonlyMap<string, TerminalView> = this.#views,
+  ): Map<string, Rule[]> {
     const { topology, tables } = this.#options;
-    const view: SteeringView = { topology, terminals: [...this.#views.values()], ports: this.#ports };
+    const view: SteeringView = { topology, terminals: [...views.values()], ports: this.#ports.all };
     return steeringRules(view, dpid, tables, changed);
   }
 
@@ -254,28 +304,6 @@ export class Steering {
     return stating.catch((error: unknown) => {
       if (this.#options.host.switch(dpid) !== undefined) throw error;
       onAway();
-    });
-  }
-
-  #portKnown(dpid: Dpid, name: string): Promise<void> {
-    const known = (): boolean => this.#ports.get(dpid)?.has(name) ?? false;
-    if (known()) return Promise.resolve();
-    return new Promise((resolve, reject) => {
-      const done = (): void => {
-        clearTimeout(timer);
-        this.#portWaiters.delete(check);
-      };
-      const check = (): void => {
-        if (!known()) return;
-        done();
-        resolve();
-      };
-      const timer = setTimeout(() => {
-        done();
-        const problem = `switch ${dpid} has no port ${name} with its link up: is the agent's bridge that switch, and is it connected?`;
-        reject(new SteeringError('no-port', problem));
-      }, PORT_WAIT_MS);
-      this.#portWaiters.add(check);
     });
   }
 }

@@ -5,6 +5,7 @@
  * When something cannot be written, orders fail and are forgotten, and facts are remembered. From then on every order fails, until all contents could be
  * written to a file of their own: that is tried again and again. So a reader never finds a journal in which something is missing.
  */
+import { setImmediate as othersFirst } from 'node:timers/promises';
 import type { Closable } from '../../shared/runtime/lifetime.js';
 import type { Log } from '../../shared/runtime/log.js';
 import { messageOf } from '../../shared/runtime/message-of.js';
@@ -115,8 +116,8 @@ export class Writer {
     clearTimeout(this.#gather);
     this.#gather = undefined;
     if (this.#drain) return;
-    // What is told in the same turn comes into the same batch.
-    this.#drain = Promise.resolve()
+    // What is told in the same turn comes into the same batch, and what else is done in it, perhaps for a handover, does not wait for the writing.
+    this.#drain = othersFirst()
       .then(() => this.#serially(() => this.#write(this.#pending.take())))
       .finally(() => {
         this.#drain = undefined;

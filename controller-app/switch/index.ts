@@ -11,6 +11,7 @@ export {
 export { type ListenerEvents, type ListenerOptions, OpenFlowListener } from './listener.js';
 export type { SwitchOptions } from './options.js';
 export { logRefusal } from './refusal-log.js';
+export { StagedBundle } from './staged-bundle.js';
 export {
   type FlowFilter,
   type Port,

@@ -30,8 +30,10 @@ export interface SwitchOptions {
   readonly maxStreamedBytes?: number;
   /** Requests under way at once. A bundle, however long, is one. */
   readonly maxRequests?: number;
-  /** Bundles that wait for each other. */
+  /** Bundles that wait for each other; and bundles that are staged. */
   readonly maxBundles?: number;
+  /** A staged bundle is discarded after this long. Open vSwitch forgets one of which it has heard nothing for 10 s (`bundle-idle-timeout`). */
+  readonly stagedMs?: number;
   readonly clock?: Clock;
 }
 
@@ -55,6 +57,7 @@ export function bounds(options: SwitchOptions): Bounds {
     maxStreamedBytes: 256 * MEBIBYTE,
     maxRequests: 4_096,
     maxBundles: 64,
+    stagedMs: 5_000,
     clock: realClock,
     ...options,
   };

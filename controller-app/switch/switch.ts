@@ -22,13 +22,14 @@ import {
   type PortStatusMessage,
   type Port as WirePort,
 } from '../openflow/index.js';
-import { sendBundle } from './bundle.js';
+import { Bundle } from './bundle.js';
 import type { Connection } from './connection.js';
 import { type OpenFlowError, SwitchError, OpenFlowError as SwitchRefusal } from './errors.js';
 import type { Handshake } from './handshake.js';
 import type { Bounds } from './options.js';
 import { allParts, eachPart, only, type PartOf } from './replies.js';
 import type { Take } from './requests.js';
+import { StagedBundle } from './staged-bundle.js';
 
 export interface Port extends WirePort {
   /** No carrier, or switched off. */
@@ -95,6 +96,7 @@ export class Switch extends EventEmitter<SwitchEvents> {
   /** Bundles go out one after the other. */
   private bundles: Promise<unknown> = Promise.resolve();
   private waitingBundles = 0;
+  private stagedBundles = 0;
 
   /** Only for OpenFlowListener. */
   constructor(
@@ -219,14 +221,11 @@ export class Switch extends EventEmitter<SwitchEvents> {
         new SwitchError('backpressure', `${this.waitingBundles} bundles wait for each other: wait for some`),
       );
     this.waitingBundles++;
-    const mine = this.bundles.then(() => {
-      this.lastBundle = (this.lastBundle % 0xffffffff) + 1;
-      return sendBundle(
-        this.connection,
-        this.lastBundle,
-        mods,
-        options.timeoutMs ?? this.bounds.requestTimeoutMs,
-      );
+    const timeoutMs = options.timeoutMs ?? this.bounds.requestTimeoutMs;
+    const mine = this.bundles.then(async () => {
+      const bundle = this.newBundle(mods);
+      await bundle.fill(timeoutMs);
+      await bundle.commit(timeoutMs);
     });
     this.bundles = mine
       .catch(() => {})
@@ -234,6 +233,34 @@ export class Switch extends EventEmitter<SwitchEvents> {
         this.waitingBundles--;
       });
     return mine;
+  }
+
+  /**
+   * Has the switch read changes without doing any: settles with what does them, or not, in one message. It may be used for `stagedMs`, then it is discarded. Does
+   * not wait for other bundles. Fails as `bundle` does.
+   */
+  async stage(mods: readonly (FlowMod | GroupMod)[], options: RequestOptions = {}): Promise<StagedBundle> {
+    const { clock, maxBundles, requestTimeoutMs, stagedMs: keptMs } = this.bounds;
+    const timeoutMs = options.timeoutMs ?? requestTimeoutMs;
+    if (this.stagedBundles >= maxBundles)
+      throw new SwitchError('backpressure', `${this.stagedBundles} bundles are staged: discard some`);
+    const onEnd = (): void => {
+      this.stagedBundles--;
+    };
+    this.stagedBundles++;
+    try {
+      const bundle = this.newBundle(mods);
+      await bundle.fill(timeoutMs);
+      return new StagedBundle(bundle, { clock, keptMs, timeoutMs }, onEnd);
+    } catch (error) {
+      onEnd();
+      throw error;
+    }
+  }
+
+  private newBundle(mods: readonly (FlowMod | GroupMod)[]): Bundle {
+    this.lastBundle = (this.lastBundle % 0xffffffff) + 1;
+    return new Bundle(this.connection, this.lastBundle, mods);
   }
 
   /** May be called twice. Everything that waits fails, `close` is emitted. */

@@ -87,6 +87,7 @@ function setUp(
       diary.note('steering', method, id);
   const steering: HandoverSteering = {
     addPath: steer('addPath'),
+    stage: steer('stage'),
     setActive: steer('setActive'),
     removePath: steer('removePath'),
     takeOver: steer('takeOver'),
@@ -139,6 +140,7 @@ t.test('the order of a handover: make before break', async (t) => {
     'a.export 1',
     'b.prepare 2',
     'steering.addPath 2',
+    'steering.stage 2',
     'b.activate 2',
     'steering.setActive 2',
     'a.drain 1',
@@ -324,6 +326,7 @@ for (const moment of [
   'a.export 1',
   'b.prepare 2',
   'steering.addPath 2',
+  'steering.stage 2',
   'b.activate 2',
   'steering.setActive 2',
   'a.drain 1',

@@ -260,6 +260,7 @@ async function system(
     domains,
     steering: {
       addPath: note('add'),
+      stage: async () => {},
       setActive: note('active'),
       removePath: note('remove'),
       takeOver: note('takeOver'),

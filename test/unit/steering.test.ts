@@ -513,24 +513,45 @@ function live() {
   const has = new Map<Dpid, Map<string, readonly Rule[]>>([s1, s2, s3].map((at) => [at, new Map()]));
   const away = new Set<Dpid>();
   const failing = new Set<Dpid>();
+  /** What was sent ahead of time, as long as it is neither stated nor discarded, by switch. */
+  const ahead = new Map<Dpid, number>();
+  /** Where what was sent ahead of time was stated. */
+  const used: Dpid[] = [];
   const stated: { readonly at: Dpid; readonly groups: readonly string[]; readonly rules: number }[] = [];
   const frames: { readonly at: Dpid; readonly number: number | undefined; readonly data: string }[] = [];
   const clock = new ManualClock();
   const ids = new InstanceNumbers();
+  const setGroups = async (at: Dpid, groups: ReadonlyMap<string, readonly Rule[]>): Promise<void> => {
+    stated.push({
+      ...{ at, groups: [...groups.keys()] },
+      rules: [...groups.values()].reduce((sum, rules) => sum + rules.length, 0),
+    });
+    if (failing.delete(at)) {
+      away.add(at);
+      throw new Error('the switch is not connected any more');
+    }
+    for (const [group, rules] of groups) has.get(at)?.set(group, rules);
+  };
   const steering = new Steering({
     topology: open,
     terminals: [terminal],
     host: {
-      setGroups: async (at, groups) => {
-        stated.push({
-          ...{ at, groups: [...groups.keys()] },
-          rules: [...groups.values()].reduce((sum, rules) => sum + rules.length, 0),
-        });
-        if (failing.delete(at)) {
-          away.add(at);
-          throw new Error('the switch is not connected any more');
-        }
-        for (const [group, rules] of groups) has.get(at)?.set(group, rules);
+      setGroups,
+      stageGroups: async (at, groups) => {
+        ahead.set(at, (ahead.get(at) ?? 0) + 1);
+        let waits = true;
+        const end = (): void => {
+          if (waits) ahead.set(at, (ahead.get(at) ?? 0) - 1);
+          waits = false;
+        };
+        return {
+          state: () => {
+            used.push(at);
+            end();
+            return setGroups(at, groups);
+          },
+          discard: end,
+        };
       },
       switch: (at) =>
         away.has(at)
@@ -563,7 +584,9 @@ function live() {
     await steering.addPath(id(2), { kind: 'pipeline', dpid: s2, instance: ids.of(id(2), 'steering') });
     await steering.setActive(id(1));
   };
-  return { steering, away, failing, stated, frames, clock, id, leads, start, has };
+  /** How many switches have something that was sent ahead of time. */
+  const waits = (): number => [...ahead.values()].reduce((sum, count) => sum + count, 0);
+  return { steering, away, failing, stated, used, waits, frames, clock, ids, id, leads, start, has };
 }
 
 t.test('what leads to another instance looks at a bit that what led before did not look at', async (t) => {
@@ -611,6 +634,99 @@ t.test('the switch to another instance states only what it changes, and only onc
   t.same(stated, [], 'again: nothing');
   await steering.setPorts(s2, ports.get(s2) ?? new Map());
   t.ok(stated[0]?.groups.includes('path alice 2'), 'a switch that comes is told everything');
+});
+
+t.test('what was staged leads nowhere until the switch, and then as if it had not been', async (t) => {
+  const [one, plain] = [live(), live()];
+  for (const { start } of [one, plain]) await start();
+  one.stated.length = 0;
+  await one.steering.stage(one.id(2));
+  t.same([s1, s2, s3].map(one.leads), [1, 1, 1]);
+  t.same([one.stated, one.waits()], [[], 3]);
+  await one.steering.setActive(one.id(2));
+  await plain.steering.setActive(plain.id(2));
+  t.same([one.used.toSorted(), one.waits()], [[s1, s2, s3], 0]);
+  t.same(plain.used, [], 'control: the other way');
+  t.same(one.has, plain.has, 'every rule of every switch');
+  one.stated.length = 0;
+  await one.steering.setActive(one.id(2));
+  t.same(one.stated, [], 'it is stated');
+  await one.steering.stage(one.id(1));
+  await one.steering.takeOver(one.id(1));
+  t.equal(one.used.length, 6, 'for a takeover, too');
+  t.same([s1, s2, s3].map(one.leads), [1, 1, 1]);
+});
+
+for (const [what, happen] of [
+  ['a port goes', ({ steering }) => steering.setPorts(s1, new Map([['t1', 1]]))],
+  ['the terminal moves', ({ steering }) => steering.setAttachments('alice', [attachedTo(s2)])],
+  [
+    'the controller listens otherwise',
+    ({ steering }) => steering.setListening('alice', { index: 0, dhcp: true, claims: [] }),
+  ],
+  [
+    'another instance comes',
+    ({ steering, id, ids }) =>
+      steering.addPath(id(3), { kind: 'pipeline', dpid: s3, instance: ids.of(id(3), 'steering') }),
+  ],
+  ['the old instance goes', ({ steering, id }) => steering.removePath(id(1))],
+  ['the traffic is held', ({ steering }) => steering.hold('alice')],
+  ['the old instance is led to again', ({ steering, id }) => steering.setActive(id(1))],
+  [
+    'a change fails',
+    async ({ steering, failing, away }) => {
+      failing.add(s3);
+      await steering.setAttachments('alice', [attachedTo(s2)]).catch(() => {});
+      away.delete(s3);
+    },
+  ],
+] as const satisfies readonly (readonly [string, (all: ReturnType<typeof live>) => Promise<unknown>])[])
+  t.test(`${what}: what was staged is discarded, and the switch is as without it`, async (t) => {
+    const [one, plain] = [live(), live()];
+    for (const { start } of [one, plain]) await start();
+    await one.steering.stage(one.id(2));
+    for (const all of [one, plain]) await happen(all);
+    t.equal(one.waits(), 0);
+    for (const { steering, id } of [one, plain]) await steering.setActive(id(2));
+    t.same(one.used, []);
+    t.same([s1, s2, s3].map(one.leads), [2, 2, 2]);
+    t.same(one.has, plain.has);
+    for (const { steering } of [one, plain]) steering.close();
+  });
+
+t.test('what was staged and is undone leaves nothing; another may be staged after it', async (t) => {
+  const { steering, waits, used, id, leads, start } = live();
+  await start();
+  await steering.stage(id(7));
+  t.equal(waits(), 0, 'no path leads there');
+  await steering.stage(id(2));
+  await steering.stage(id(2));
+  t.equal(waits(), 3, 'in place of the first');
+  await steering.removePath(id(2));
+  t.same([waits(), used], [0, []]);
+  t.same([s1, s2, s3].map(leads), [1, 1, 1]);
+  const staging = steering.stage(id(1));
+  steering.close();
+  await staging;
+  t.equal(waits(), 0, 'nor does what arrives at a switch too late');
+});
+
+t.test('staged while traffic is held, it goes through the next instance in order', async (t) => {
+  const { steering, frames, used, id, start } = live();
+  await start();
+  await steering.hold('alice');
+  await steering.stage(id(2));
+  for (const text of ['a', 'b']) steering.heldFrame(s3, 0, 2, Buffer.from(text));
+  await steering.setActive(id(2));
+  t.equal(used.length, 3);
+  t.same(
+    frames.map(({ number, data }) => [number, data]),
+    [
+      [2, 'a'],
+      [2, 'b'],
+    ],
+  );
+  steering.close();
 });
 
 t.test(
