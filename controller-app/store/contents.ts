@@ -65,10 +65,6 @@ export class Contents {
     }));
   }
 
-  instanceHead(ref: InstanceRef): InstanceHead | undefined {
-    return this.#instances.get(keyOf(ref))?.head;
-  }
-
   apply(entry: Entry): void {
     switch (entry.kind) {
       case 'forget':

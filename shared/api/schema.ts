@@ -37,7 +37,6 @@ export const switchStatusSchema = z.strictObject({
   dpid: z.string().regex(/^[0-9a-f]{16}$/),
   connected: z.boolean(),
 });
-export type SwitchStatus = z.infer<typeof switchStatusSchema>;
 
 export const domainStatusSchema = z.strictObject({
   name: text,

@@ -71,10 +71,6 @@ export function applyDeltas(state: FirewallState, deltas: readonly Delta[]): Fir
   };
 }
 
-export function applyDelta(state: FirewallState, delta: Delta): FirewallState {
-  return applyDeltas(state, [delta]);
-}
-
 /** Connections of addresses that the terminal does not have (any more) are over. */
 function endForeign(connections: Map<string, Connection>, { ipv4, ipv6 }: Terminal): void {
   const own = new Set([...ipv4, ...ipv6]);

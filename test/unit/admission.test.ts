@@ -14,7 +14,7 @@ import type { Connection } from '../../shared/firewall/connection.js';
 import { connectionOf } from '../../shared/firewall/packet.js';
 import { MAX_RULES, type Policy, policySchema } from '../../shared/firewall/policy.js';
 import { PolicyHistory } from '../../shared/firewall/policy-history.js';
-import { applyDelta } from '../../shared/firewall/reduce.js';
+import { applyDeltas } from '../../shared/firewall/reduce.js';
 import { rejectionOf } from '../../shared/firewall/reject.js';
 import {
   epoch,
@@ -237,13 +237,12 @@ t.test('what an export says is never refused', async (t) => {
 
 t.test('a state takes over other policies and other addresses', async (t) => {
   const state = stateOf({ connections: [tcp(), tcp({ from: 'fd00::1' })] });
-  const stricter = applyDelta(state, { sequence: 6, change: { kind: 'policy', policy: noWeb } });
+  const stricter = applyDeltas(state, [{ sequence: 6, change: { kind: 'policy', policy: noWeb } }]);
   t.same(stricter.earlier, [open]);
   t.equal(problemOfState(stricter), undefined, 'its connections still prove themselves');
-  const moved = applyDelta(stricter, {
-    sequence: 7,
-    change: { kind: 'terminal', terminal: { ...alice, ipv4: ['10.0.0.7'] } },
-  });
+  const moved = applyDeltas(stricter, [
+    { sequence: 7, change: { kind: 'terminal', terminal: { ...alice, ipv4: ['10.0.0.7'] } } },
+  ]);
   t.same(moved.terminal.ipv4, ['10.0.0.7']);
   t.same(moved.connections, [tcp({ from: 'fd00::1' })], 'connections of an address that is gone are over');
 });

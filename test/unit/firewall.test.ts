@@ -11,7 +11,7 @@ import { type Connection, connectionKey, connectionSchema } from '../../shared/f
 import { connectionOf, ICMP_TYPES, type Packet } from '../../shared/firewall/packet.js';
 import { type Policy, policySchema, ruleSchema } from '../../shared/firewall/policy.js';
 import { parsePolicy } from '../../shared/firewall/policy-file.js';
-import { applyDelta, applyDeltas, countersFor, StateError } from '../../shared/firewall/reduce.js';
+import { applyDeltas, countersFor, StateError } from '../../shared/firewall/reduce.js';
 import { covers, shadowedRules } from '../../shared/firewall/shadow.js';
 import { type Delta, epoch, type FirewallState } from '../../shared/firewall/state.js';
 import { canonicalIpv6 } from '../../shared/firewall/terminal.js';
@@ -704,7 +704,11 @@ t.test('a state takes changes in their order, each once', async (t) => {
   const after = applyDeltas(empty, deltas);
   t.same(after.connections, [udp(1, true)]);
   t.equal(after.sequence, 14);
-  t.same(deltas.reduce(applyDelta, empty), after, 'one by one is the same');
+  t.same(
+    deltas.reduce((state, delta) => applyDeltas(state, [delta]), empty),
+    after,
+    'one by one is the same',
+  );
   t.equal(applyDeltas(after, deltas), after, 'a repetition has no effect');
   t.same(applyDeltas(applyDeltas(empty, deltas.slice(0, 3)), deltas.slice(1)), after, 'nor has an overlap');
   t.same(empty.connections, [], 'the state given is as it was');
@@ -719,7 +723,9 @@ t.test('a new policy keeps connections, and the counters of rules that stay', as
   const counted = { rule: 'no smtp', packets: 3, bytes: 180 };
   const state = { ...empty, connections: [udp(1)], counters: countersFor(phone, [counted]) };
   const rules = phone.rules.filter(({ name }) => name === 'no smtp' || name === 'no telnet');
-  const after = applyDelta(state, { sequence: 11, change: { kind: 'policy', policy: { ...phone, rules } } });
+  const after = applyDeltas(state, [
+    { sequence: 11, change: { kind: 'policy', policy: { ...phone, rules } } },
+  ]);
   t.same(after.connections, [udp(1)]);
   t.same(
     after.counters.map(({ rule, packets }) => [rule, packets]),
