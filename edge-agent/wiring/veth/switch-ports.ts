@@ -14,6 +14,16 @@ export interface SwitchPortsOptions {
   readonly database?: string | undefined;
 }
 
+/**
+ * The port numbers of ends begin here, and no agent has more than so many. Open vSwitch gives low numbers to ports that ask for none, and lets a port that asks for
+ * the number of one that did not ask push that one out: the number of an end would become a host's, and until the controller hears of it what the
+ * host sends would count as filtered. So each end asks for its own number, where nobody else does.
+ */
+const FIRST_NUMBER = 0x8000;
+const NUMBERS_OF_AN_AGENT = 512;
+/** So that all is below OFPP_MAX, 0xff00. */
+const AGENTS = 63;
+
 const OVS_TIMEOUT_SECONDS = 10;
 /** The database has an empty set, `[]`, in its place until ovs-vswitchd has made the bridge. */
 const DATAPATH_ID = /^[0-9a-f]{16}$/;
@@ -43,6 +53,7 @@ export class SwitchPorts {
     await this.#each(names, (name) => [
       ...['--may-exist', 'add-port', bridge, name],
       ...['--', 'set', 'port', name, `external_ids:paguro-agent="${agent}"`],
+      ...['--', 'set', 'interface', name, `ofport_request=${numberOf(name)}`],
     ]);
   }
 
@@ -88,4 +99,11 @@ export class SwitchPorts {
       throw explain(error);
     }
   }
+}
+
+/** Of `pg`, four hexadecimal digits of the agent, the side and the number of the pair: the number of the port. */
+function numberOf(name: string): number {
+  const [, agent = '0', side, pair = '0'] = /([0-9a-f]{4})([nt])(\d+)$/.exec(name) ?? [];
+  const within = (2 * Number(pair) + (side === 'n' ? 1 : 0)) % NUMBERS_OF_AN_AGENT;
+  return FIRST_NUMBER + (Number.parseInt(agent, 16) % AGENTS) * NUMBERS_OF_AN_AGENT + within;
 }
