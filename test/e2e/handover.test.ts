@@ -213,7 +213,7 @@ await t.test('the agent is killed and comes back: what the controller knows live
   await waitFor(
     'another firewall is active',
     async () => ((await paguro.terminal('alice')).active?.epoch ?? 0) > epoch,
-    { timeoutMs: 15_000 },
+    { timeoutMs: 30_000 },
   );
   await allAlive(t);
   await open();
