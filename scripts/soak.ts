@@ -3,6 +3,7 @@
  * the programs hold. Exit code 0: all as it must be, 1: something was not, 2: the command was wrongly written.
  */
 import '../test/lab/enter.js';
+import { resolve } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { messageOf } from '../shared/runtime/message-of.js';
 import { type SoakResult, soak } from '../test/harness/soak/soak.js';
@@ -32,9 +33,10 @@ const program = new Command('npm run soak --')
       .argParser(numberFrom(0, MAX_SEED))
       .default(Date.now() % MAX_SEED, 'from the clock'),
   )
+  .option('--evidence <folder>', 'keep logs and the state of everything when something is not as it must be')
   .exitOverride(({ exitCode }) => end(exitCode === 0 ? 0 : 2))
   .parse();
-const { minutes, seed } = program.opts<{ minutes: number; seed: number }>();
+const { minutes, seed, evidence } = program.opts<{ minutes: number; seed: number; evidence?: string }>();
 
 /** What each program held at first and at last, and whether that is growth. */
 function usageLines(usage: SoakResult['usage']): { lines: readonly string[]; grown: readonly string[] } {
@@ -57,7 +59,11 @@ function usageLines(usage: SoakResult['usage']): { lines: readonly string[]; gro
 
 try {
   console.log(`seed ${seed}, ${minutes} min`);
-  const result = await soak({ minutes, seed, onStep: (text) => console.log(text) });
+  const result = await soak({
+    ...{ minutes, seed },
+    evidence: evidence === undefined ? undefined : resolve(evidence),
+    onStep: (text) => console.log(text),
+  });
   const { lines, grown } = usageLines(result.usage);
   const wrong = [...result.faults, ...grown];
   const kinds = Object.entries(result.byKind).map(([kind, number]) => `${number} ${kind}`);

@@ -3,11 +3,13 @@
  * must come to rest by itself, with every connection alive, and nothing forbidden may ever have passed. Each firewall has copies in two
  * standbys and in the controller, and one thing breaks at a time: so no fault destroys the only copy, and every connection must live.
  */
+import { join } from 'node:path';
 import type { Policy, Rule } from '../../../shared/firewall/policy.js';
 import { realClock, sleep } from '../../../shared/runtime/clock.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
 import { Random } from '../../fuzz/random.js';
 import { waitFor } from '../../lab/index.js';
+import { collect } from '../faults/evidence.js';
 import { FaultLab } from '../faults/fault-lab.js';
 import { STANDBYS, TERMINAL, TIMINGS } from '../faults/run-cell.js';
 import { atRest } from '../faults/settled.js';
@@ -33,6 +35,8 @@ export interface SoakOptions {
   readonly minutes: number;
   readonly seed: number;
   readonly onStep: (text: string) => void;
+  /** A folder for what a step that goes wrong leaves behind. */
+  readonly evidence?: string | undefined;
 }
 
 export interface SoakResult {
@@ -87,18 +91,26 @@ class Soak {
       const kills = passed() < KILLING_PART;
       const action = nextAction(this.#random, active, kills);
       const text = `${this.#steps}: ${describe(action)}`;
+      const before = this.#faults.length;
       try {
         active = await this.#step(action, text);
       } catch (error) {
         this.#faults.push(`${text}: ${messageOf(error)}`);
         onStep(`${text}\n  ${messageOf(error)}`);
+        await this.#keepEvidence();
         break;
       }
+      if (this.#faults.length > before) await this.#keepEvidence();
       if (kills) this.#usage.clear();
       else await this.#sample();
       onStep(`${text}; then in ${active}`);
     }
     return this.#result();
+  }
+
+  async #keepEvidence(): Promise<void> {
+    const { evidence } = this.options;
+    if (evidence !== undefined) await collect(this.lab, join(evidence, `after-step-${this.#steps}`));
   }
 
   async close(): Promise<void> {
