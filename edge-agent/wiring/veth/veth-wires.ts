@@ -7,6 +7,7 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import { DomainError, type Dpid, type Ends } from '../../../shared/domain/domain.js';
+import { Once } from '../../../shared/runtime/once.js';
 import type { Compartment } from '../../runtime/runtime.js';
 import { INNER, MTU } from '../inner.js';
 import type { Wires } from '../wiring.js';
@@ -35,7 +36,8 @@ export interface VethWiresParts {
 export class VethPairs implements Keepable {
   constructor(
     readonly parts: VethWiresParts,
-    private readonly onRemoveFailure: (act: () => Promise<void>) => Promise<void>,
+    /** Does what must be done, now or later, and never fails. */
+    private readonly surely: (act: () => Promise<void>) => Promise<void>,
   ) {}
 
   get names(): readonly [string, string] {
@@ -76,7 +78,7 @@ export class VethPairs implements Keepable {
 
   /** Never fails: what can't be removed now is tried again. */
   remove(): Promise<void> {
-    return this.onRemoveFailure(() => this.removeNow());
+    return this.surely(() => this.removeNow());
   }
 
   /** From the switch and from the machine. May be called again when it failed. */
@@ -99,7 +101,7 @@ export class VethWires implements Wires {
   #isLost = false;
   /** Where the inner sides are, if not in the parking. */
   #compartment: Compartment | undefined;
-  #closing: Promise<void> | undefined;
+  readonly #closed = new Once(() => this.#close());
 
   /** `keep`: takes them if there is a use for them. */
   constructor(
@@ -149,11 +151,7 @@ export class VethWires implements Wires {
   }
 
   close(): Promise<void> {
-    this.#closing ??= this.#close().catch((error: unknown) => {
-      this.#closing = undefined;
-      throw error;
-    });
-    return this.#closing;
+    return this.#closed.run();
   }
 
   async #close(): Promise<void> {
