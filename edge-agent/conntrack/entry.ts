@@ -207,6 +207,14 @@ export function writeDeletion(of: Tuple): Buffer {
   });
 }
 
+/** A message that asks for one entry, whichever side opened it (ENOENT when it is not there). */
+export function writeGet(of: Tuple): Buffer {
+  return written(() => {
+    begin(MESSAGE_TYPE.get, FLAG.request, familyOf(of));
+    writer.nested(CTA.tupleOriginal, () => writeTuple(of));
+  });
+}
+
 /** A message that asks for the whole table, both families. */
 export function writeDumpRequest(): Buffer {
   writer.begin(MESSAGE_TYPE.get, FLAG.request | FLAG.dump, new Uint8Array(HEAD_BYTES));

@@ -76,9 +76,15 @@ export class Relay {
     return relay;
   }
 
-  /** Carries out messages one after another; settles with the errnos of those that the kernel refused, by index. Fails with `refused`. */
-  change(messages: readonly Buffer[]): Promise<ReadonlyMap<number, number>> {
-    return this.#requests.change(messages);
+  /**
+   * Carries out messages one after another; settles with the errnos of those that the kernel refused, by index. What they ask for is shown to `visit`. Fails
+   * with `refused`.
+   */
+  each(
+    messages: readonly Buffer[],
+    visit?: (message: NetlinkMessage) => void,
+  ): Promise<ReadonlyMap<number, number>> {
+    return this.#requests.each(messages, visit);
   }
 
   /** Asks for what the kernel answers with many messages. Fails with `refused`. */

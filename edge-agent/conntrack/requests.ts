@@ -14,19 +14,23 @@ const MAX_UNDER_WAY = 4;
 const ANSWER_DEADLINE_MS = 15_000;
 const SEQUENCES = 2 ** 32;
 
+/** Is shown what the kernel answers with, but for errors. */
+type Visit = (message: NetlinkMessage) => void;
+
 interface Batch {
   readonly messages: readonly Buffer[];
   /** The sequence of its first message, once it is sent. */
   first: number;
   /** The errnos of its messages that were refused, by index. */
   readonly errors: Map<number, number>;
+  readonly visit: Visit;
   readonly settle: (error?: Error) => void;
 }
 
 interface Dump {
   readonly request: Buffer;
   sequence: number;
-  readonly visit: (message: NetlinkMessage) => void;
+  readonly visit: Visit;
   readonly settle: (error?: Error) => void;
 }
 
@@ -40,12 +44,15 @@ export class Requests {
   /** `send` takes the messages of one datagram. */
   constructor(private readonly send: (messages: readonly Buffer[]) => void) {}
 
-  /** Settles when the kernel has carried out all: with the errnos of those that it refused, by index. Fails with `refused`. */
-  async change(messages: readonly Buffer[]): Promise<ReadonlyMap<number, number>> {
+  /**
+   * Settles when the kernel has carried out all: with the errnos of those that it refused, by index. What they ask for is shown to `visit`. Fails with
+   * `refused`, and as `visit` does.
+   */
+  async each(messages: readonly Buffer[], visit: Visit = () => {}): Promise<ReadonlyMap<number, number>> {
     const errors = new Map<number, number>();
     const batches: Promise<void>[] = [];
     for (let start = 0; start < messages.length; start += MAX_BATCH_MESSAGES) {
-      const batch = this.#batch(messages.slice(start, start + MAX_BATCH_MESSAGES));
+      const batch = this.#batch(messages.slice(start, start + MAX_BATCH_MESSAGES), visit);
       batches.push(
         batch.then((found) => {
           for (const [index, errno] of found) errors.set(start + index, errno);
@@ -58,7 +65,7 @@ export class Requests {
   }
 
   /** Sends a request that the kernel answers with many messages, each shown to `visit`. Fails with `refused`, and as `visit` does. */
-  dump(request: Buffer, visit: (message: NetlinkMessage) => void): Promise<void> {
+  dump(request: Buffer, visit: Visit): Promise<void> {
     return this.#settled((settle) => {
       const dump = { request, sequence: -1, visit, settle };
       this.#dumps.push(dump);
@@ -76,7 +83,7 @@ export class Requests {
     for (const message of messagesOf(datagram)) {
       const [dump] = this.#dumps;
       if (dump && message.sequence === dump.sequence) this.#dumped(dump, message);
-      else if (message.type === MESSAGE.error) this.#answered(message.sequence, errorOf(message));
+      else this.#answered(message);
     }
   }
 
@@ -103,10 +110,10 @@ export class Requests {
     for (const one of [...this.#dumps, ...this.#underWay, ...this.#queue]) one.settle(error);
   }
 
-  #batch(messages: readonly Buffer[]): Promise<ReadonlyMap<number, number>> {
+  #batch(messages: readonly Buffer[], visit: Visit): Promise<ReadonlyMap<number, number>> {
     const errors = new Map<number, number>();
     return this.#settled((settle) => {
-      const batch: Batch = { messages, first: -1, errors, settle };
+      const batch: Batch = { messages, first: -1, errors, visit, settle };
       this.#queue.push(batch);
       this.#sendBatches();
       return () => {
@@ -170,11 +177,17 @@ export class Requests {
     return first;
   }
 
-  #answered(sequence: number, errno: number): void {
+  #answered(message: NetlinkMessage): void {
+    const { sequence } = message;
     const batch = this.#underWay.find(
       ({ first, messages }) => sequence >= first && sequence < first + messages.length,
     );
     if (!batch) return;
+    if (message.type !== MESSAGE.error) {
+      shown(batch, message);
+      return;
+    }
+    const errno = errorOf(message);
     if (errno !== 0) batch.errors.set(sequence - batch.first, errno);
     if (sequence === batch.first + batch.messages.length - 1) batch.settle();
   }
@@ -185,12 +198,16 @@ export class Requests {
     } else if (message.type === MESSAGE.error) {
       dump.settle(refused(`the kernel does not show the connections (${nameOf(errorOf(message))})`));
     } else {
-      try {
-        dump.visit(message);
-      } catch (error) {
-        dump.settle(error instanceof Error ? error : refused(String(error)));
-      }
+      shown(dump, message);
     }
+  }
+}
+
+function shown({ visit, settle }: Batch | Dump, message: NetlinkMessage): void {
+  try {
+    visit(message);
+  } catch (error) {
+    settle(error instanceof Error ? error : refused(String(error)));
   }
 }
 

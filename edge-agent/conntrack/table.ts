@@ -11,15 +11,18 @@ import {
   writeDeletion,
   writeDumpRequest,
   writeEntry,
+  writeGet,
   writeTimeout,
 } from './entry.js';
 import { NetlinkError, type NetlinkMessage } from './netlink.js';
 import { nameOf } from './requests.js';
 
+type Visit = (message: NetlinkMessage) => void;
+
 /** What the kernel is asked by: the relay. */
 export interface KernelRequests {
-  change(messages: readonly Buffer[]): Promise<ReadonlyMap<number, number>>;
-  dump(request: Buffer, visit: (message: NetlinkMessage) => void): Promise<void>;
+  each(messages: readonly Buffer[], visit?: Visit): Promise<ReadonlyMap<number, number>>;
+  dump(request: Buffer, visit: Visit): Promise<void>;
 }
 
 /** What to do to the table; no connection is in two of them, but one that is replaced in the last two. */
@@ -37,6 +40,8 @@ export type Seconds = (connection: Connection) => number;
 
 /** More than any instance holds (MAX_CONNECTIONS): a table that somebody else fills is not collected. */
 const MAX_DUMPED = 1_000_000;
+/** So many are asked for one by one: a dump goes through all buckets of a table that is every namespace's, 10 ms in one piece where there are 262,144. */
+const FEW = 1_000;
 const { EBUSY, EEXIST, ENOENT, ENOMEM } = constants.errno;
 
 export class ConnectionTable {
@@ -80,8 +85,21 @@ export class ConnectionTable {
 
   /** Every connection of the terminal that the kernel knows. Fails with `refused`. */
   async dump(): Promise<readonly Connection[]> {
+    return this.#collected((visit) => this.#dump(visit));
+  }
+
+  /** Those of these connections that the kernel still knows, as they are now; of many, whatever it knows. Fails with `refused`. */
+  async read(connections: readonly Connection[]): Promise<readonly Connection[]> {
+    if (connections.length > FEW) return this.dump();
+    const messages = connections.map((connection) => writeGet(tupleOf(connection)));
+    return this.#collected(async (visit) => {
+      await this.#send(messages, 'the connections could not be read', [ENOENT], visit);
+    });
+  }
+
+  async #collected(read: (visit: Visit) => Promise<void>): Promise<readonly Connection[]> {
     const connections: Connection[] = [];
-    await this.#dump((message) => {
+    await read((message) => {
       const entry = readEntry(message);
       const connection = entry && connectionOf(entry, this.own);
       if (connection) connections.push(connection);
@@ -89,30 +107,26 @@ export class ConnectionTable {
     return connections;
   }
 
-  async #dump(visit: (message: NetlinkMessage) => void): Promise<void> {
+  async #dump(visit: Visit): Promise<void> {
     let count = 0;
-    try {
-      await this.kernel.dump(writeDumpRequest(), (message) => {
+    await readable(
+      this.kernel.dump(writeDumpRequest(), (message) => {
         if (message.type !== MESSAGE_TYPE.new) return;
         count += 1;
         if (count > MAX_DUMPED)
           throw new DomainError('refused', `more than ${MAX_DUMPED} entries: who fills the table?`);
         visit(message);
-      });
-    } catch (error) {
-      if (!(error instanceof NetlinkError)) throw error;
-      throw new DomainError('refused', `the connections could not be read: ${error.message}`, {
-        cause: error,
-      });
-    }
+      }),
+    );
   }
 
   async #send(
     messages: readonly Buffer[],
     what: string,
     harmless: readonly number[],
+    visit?: Visit,
   ): Promise<ReadonlyMap<number, number>> {
-    const errors = await this.kernel.change(messages);
+    const errors = await readable(this.kernel.each(messages, visit));
     const bad = [...errors.values()].filter((errno) => !harmless.includes(errno));
     const [first] = bad;
     if (first === undefined) return errors;
@@ -121,5 +135,17 @@ export class ConnectionTable {
       'refused',
       `${what}: ${nameOf(first)}, ${bad.length} of ${messages.length}; ${advice}`,
     );
+  }
+}
+
+/** Fails with `refused` where an answer made no sense. */
+async function readable<T>(answer: Promise<T>): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (!(error instanceof NetlinkError)) throw error;
+    throw new DomainError('refused', `the connections could not be read: ${error.message}`, {
+      cause: error,
+    });
   }
 }

@@ -236,10 +236,10 @@ export class Instance {
 
   async export(): Promise<FirewallState> {
     this.#mustWork();
-    // The number first: what happens from here on may be in the dump already, and is harmless to repeat.
+    // The number first: what happens from here on may be among the connections already, and is harmless to repeat.
     const { sequence } = this.#changes;
     const { terminal, policy } = this.#rules.contents;
-    const [connections, counters] = await Promise.all([this.#connections.dump(), this.#rules.counters()]);
+    const [connections, counters] = await Promise.all([this.#connections.timed(), this.#rules.counters()]);
     const proven = this.#policies.forExport(connections, performance.now());
     return { terminal, epoch: this.id.epoch, sequence, policy, ...proven, counters };
   }

@@ -92,12 +92,16 @@ export class TrackedConnections {
     this.#setTimes();
   }
 
-  /** Every connection that the kernel knows. Those that do not age yet have the time that was told. */
-  async dump(): Promise<readonly Connection[]> {
+  /** Every connection, with the time that the kernel says. Those that do not age yet have the time that was told. */
+  async timed(): Promise<readonly Connection[]> {
     const table = await this.#settled();
-    const connections = await table.dump();
-    if (this.#ageless.size === 0) return connections;
-    return connections.map((connection) => this.#asTold(connection));
+    const read = await table.read([...this.#mirror.known()]);
+    const times = new Map(read.map((connection) => [connectionKey(connection), connection.timeLeftSeconds]));
+    // What the kernel has said meanwhile came before its answer.
+    return [...this.#mirror.known()].map((connection) => {
+      const timeLeftSeconds = times.get(connectionKey(connection)) ?? connection.timeLeftSeconds;
+      return this.#asTold({ ...connection, timeLeftSeconds });
+    });
   }
 
   /** The same without asking the kernel, whose events keep it true. Times are those of the last event. */

@@ -155,6 +155,14 @@ await t.test('what the agent makes is what conntrack makes, attribute by attribu
     keys(every),
     'and it reads what conntrack makes',
   );
+  const table = new ConnectionTable(our.relay, own);
+  const [dumped, read] = [await table.dump(), await table.read(every)];
+  t.same(keys(read), keys(dumped), 'one by one it reads the same');
+  const time = (connections: readonly Connection[]) =>
+    new Map(connections.map((each) => [connectionKey(each), each.timeLeftSeconds]));
+  const before = time(dumped);
+  for (const [key, seconds] of time(read))
+    t.ok(Math.abs(seconds - (before.get(key) ?? 0)) <= 1, 'with the time that is left', { key, seconds });
   const [one] = every;
   if (!one) return t.fail('there are some');
   await theirs.conntrack('-D', '-p', 'tcp', '--sport', '10000');
@@ -251,7 +259,7 @@ await t.test(
     await table.change({ ended: many.slice(0, 1), added: [], updated: [] }, () => 1000);
     t.equal(events.length, before + 1, 'and events come again');
     const last = many.slice(1, 2).map((one) => writeEntry(entryOf(one, 9), true));
-    t.same([...(await relay.change(last)).values()], [17], 'errors by their numbers');
+    t.same([...(await relay.each(last)).values()], [17], 'errors by their numbers');
 
     const exit = once(process_, 'exit');
     process_.stdin.end();
@@ -349,7 +357,7 @@ await t.test('on a standby nothing ages; from activation on everything has its t
     times.every((each) => each > STANDBY_SECONDS - 60),
     'none ages',
   );
-  const exported = (await call(() => tracked.dump())).filter(isOfEvery);
+  const exported = (await call(() => tracked.timed())).filter(isOfEvery);
   t.equal(exported.length, every.length, 'control');
   t.ok(
     exported.every(({ timeLeftSeconds }) => timeLeftSeconds === 100),
@@ -362,7 +370,7 @@ await t.test('on a standby nothing ages; from activation on everything has its t
   await waitFor('the true times', async () => (await seconds()).every((each) => each <= 86_400));
   t.equal(compartment.started.length, started, 'no process was started');
   t.ok(await isDigestOf(tracked, all), 'and no connection was lost');
-  for (const one of (await call(() => tracked.dump())).filter(isOfEvery)) {
+  for (const one of (await call(() => tracked.timed())).filter(isOfEvery)) {
     const isOver = one.protocol === 'tcp' && one.state === 'closed';
     t.ok(isOver ? one.timeLeftSeconds <= 10 : one.timeLeftSeconds > 20, connectionKey(one));
   }
@@ -505,6 +513,6 @@ await t.test('nothing is left', async (t) => {
   tracked.close();
   tracked.close();
   t.same(await exit, [null, 'SIGKILL']);
-  await t.rejects(tracked.dump(), { code: 'refused' });
+  await t.rejects(tracked.timed(), { code: 'refused' });
   await close();
 });

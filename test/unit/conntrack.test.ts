@@ -12,6 +12,7 @@ import {
   tupleOf,
 } from '../../edge-agent/conntrack/connection.js';
 import {
+  MESSAGE_TYPE,
   readEntry,
   writeDeletion,
   writeDumpRequest,
@@ -336,7 +337,7 @@ const settled = async (promise: Promise<unknown>): Promise<boolean> =>
 t.test('requests and their answers', async (t) => {
   await t.test('many go in few datagrams, some at a time, each error to its own', async (t) => {
     const kernel = fakeKernel();
-    const done = kernel.requests.change(some(2000));
+    const done = kernel.requests.each(some(2000));
     t.same(
       kernel.sent.map((batch) => batch.length),
       [256, 256, 256, 256],
@@ -364,11 +365,11 @@ t.test('requests and their answers', async (t) => {
       8,
       'an answer a batch',
     );
-    t.same([...(await kernel.requests.change([]))], []);
+    t.same([...(await kernel.requests.each([]))], []);
   });
   await t.test('an answer to nobody is passed over', async (t) => {
     const kernel = fakeKernel();
-    const done = kernel.requests.change(some(2));
+    const done = kernel.requests.each(some(2));
     kernel.requests.received(answerMessage(77, 0));
     kernel.requests.received(dumpMessage(connection, 78));
     t.notOk(await settled(done));
@@ -381,7 +382,7 @@ t.test('requests and their answers', async (t) => {
     const dumps = found.map((list) =>
       kernel.requests.dump(writeDumpRequest(), ({ sequence }) => list.push(sequence)),
     );
-    const change = kernel.requests.change(some(1));
+    const change = kernel.requests.each(some(1));
     t.equal(kernel.sent.length, 2, 'the kernel carries out one dump at a time');
     kernel.requests.received(Buffer.concat([dumpMessage(connection, 1), dumpMessage(connection, 1)]));
     kernel.answer(1);
@@ -395,16 +396,16 @@ t.test('requests and their answers', async (t) => {
   });
   await t.test('what can’t be answered fails, and the rest goes on', async (t) => {
     const kernel = fakeKernel();
-    const unsent = kernel.requests.change(some(1));
+    const unsent = kernel.requests.each(some(1));
     kernel.requests.notSent(1, ENOMEM);
     await t.rejects(unsent, { code: 'refused', message: /ENOMEM/ });
     const refused = kernel.requests.dump(writeDumpRequest(), () => {});
     kernel.requests.received(answerMessage(2, EINVAL));
     await t.rejects(refused, { code: 'refused', message: /EINVAL/ });
-    const lost = [kernel.requests.change(some(1)), kernel.requests.dump(writeDumpRequest(), () => {})];
+    const lost = [kernel.requests.each(some(1)), kernel.requests.dump(writeDumpRequest(), () => {})];
     kernel.requests.repliesLost();
     for (const one of lost) await t.rejects(Promise.all([one]), { code: 'refused', message: /lost/ });
-    const next = kernel.requests.change(some(1));
+    const next = kernel.requests.each(some(1));
     kernel.answer(kernel.sent.length - 1);
     t.same([...(await next)], [], 'control');
     const bad = kernel.requests.dump(writeDumpRequest(), () => {
@@ -415,11 +416,11 @@ t.test('requests and their answers', async (t) => {
   });
   await t.test('with the relay everything ends', async (t) => {
     const kernel = fakeKernel();
-    const waiting = [kernel.requests.change(some(2000)), kernel.requests.dump(writeDumpRequest(), () => {})];
+    const waiting = [kernel.requests.each(some(2000)), kernel.requests.dump(writeDumpRequest(), () => {})];
     const sent = kernel.sent.length;
     kernel.requests.fail(new Error('gone'));
     for (const one of waiting) await t.rejects(Promise.all([one]), { message: 'gone' });
-    await t.rejects(kernel.requests.change(some(1)), { message: 'gone' });
+    await t.rejects(kernel.requests.each(some(1)), { message: 'gone' });
     await t.rejects(
       kernel.requests.dump(writeDumpRequest(), () => {}),
       { message: 'gone' },
@@ -482,6 +483,30 @@ t.test('the table', async (t) => {
     );
     await new ConnectionTable(kernel.requests, own).deleteAddresses([]);
     t.equal(kernel.sent.length, 2, 'for no address nothing is asked');
+  });
+  await t.test('a few connections are asked for one by one, many by a dump', async (t) => {
+    const kernel = fakeKernel();
+    const table = new ConnectionTable(kernel.requests, own);
+    const aged: Connection = { ...connection, timeLeftSeconds: 7 };
+    const gone: Connection = { ...connection, local: { address: '10.0.0.1', port: 9 } };
+    const few = table.read([connection, gone]);
+    const asked = kernel.sent[0] ?? [];
+    t.same(
+      asked.map((message) => message.readUInt16LE(4)),
+      asked.map(() => MESSAGE_TYPE.get),
+    );
+    kernel.requests.received(dumpMessage(aged, 1));
+    kernel.answer(0, { 1: ENOENT });
+    t.same(await few, [aged], 'what is there no more is left out');
+    const many = table.read(realisticTable(alice, 1001, 5));
+    t.equal(kernel.sent[1]?.length, 1, 'a single request');
+    kernel.requests.received(Buffer.concat([dumpMessage(aged, 3), doneMessage(3)]));
+    t.same(await many, [aged]);
+    const broken = table.read([connection]);
+    const message = dumpMessage(connection, 4);
+    message.writeUInt16LE(3, 20);
+    kernel.requests.received(message);
+    await t.rejects(broken, { code: 'refused', message: /could not be read/ });
   });
   await t.test('a dump that makes no sense is refused', async (t) => {
     const kernel = fakeKernel();
