@@ -111,6 +111,7 @@ export function renderResult(result: HandoversResult, details: HandoversDetails)
       quantity(`  sending link (${details.movesByKind.link})`, details.gapMsByKind.link),
       ...Object.entries(details.gapMsByFlow).map(([name, gaps]) => quantity(`  ${name}`, gaps)),
       quantity(`  when nothing moved (${details.quietWindows} windows)`, details.quietGapMs),
+      quantity(`  this machine alone (${details.machineWindows} windows)`, details.machineGapMs),
       ...Object.entries(details.phaseMs).map(([name, times]) => quantity(`phase ${name}`, times)),
     ]),
     ...listed(

@@ -15,6 +15,7 @@ interface Options {
   readonly count: number;
   readonly control: number;
   readonly rate: number;
+  readonly priorities: boolean;
   readonly json: boolean;
 }
 
@@ -42,6 +43,10 @@ const program = new Command('npm run handovers --')
     numberFrom(10, 2_000),
     1_000,
   )
+  .option(
+    '--no-priorities',
+    'all programs compete alike for the processors, Docker and measuring programs with the switches',
+  )
   .option('--json', 'the last two lines of standard output are figures, as JSON', false)
   .allowExcessArguments(false)
   .exitOverride();
@@ -60,7 +65,7 @@ function readArguments(): Options {
   }
 }
 
-const { count, control, rate, json } = readArguments();
+const { count, control, rate, priorities, json } = readArguments();
 const start = performance.now();
 const say = (text: string): void => console.error(text);
 const step = (text: string): void =>
@@ -83,6 +88,7 @@ try {
     handovers: count,
     control,
     perSecond: rate,
+    priorities,
     onStep: step,
     onProgress: (progress) => {
       for (const line of table.rows(progress)) say(line);

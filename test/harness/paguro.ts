@@ -17,6 +17,7 @@ import {
   type Mininet,
   type Move,
   type NetworkSpec,
+  type OpenVSwitch,
   type SendingLink,
   sourceFile,
   startDaemon,
@@ -72,6 +73,7 @@ export class Paguro {
   #controller: Daemon | undefined;
 
   private constructor(
+    readonly openVSwitch: OpenVSwitch,
     readonly net: Mininet,
     readonly docker: Docker | undefined,
     readonly folder: string,
@@ -103,14 +105,14 @@ export class Paguro {
       const yaml = tls ? overTls(plain, tlsYaml(await labCertificate('agent', spec.name))) : plain;
       writeFileSync(configOf(lab.folder, spec.name), `${yaml}\n${options.agentYaml ?? ''}`);
     }
-    await startOpenVSwitch();
+    const openVSwitch = await startOpenVSwitch();
     if (tls) await certifySwitches(options.network?.switches?.map(({ dpid }) => dpid) ?? DPIDS);
     const [net, docker] = await Promise.all([
       startMininet({ controllers: [`${tls ? 'ssl' : 'tcp'}:127.0.0.1:6653`], ...options.network }),
       options.docker === false ? undefined : startDocker(),
     ]);
     await options.beforeController?.(net);
-    const paguro = new Paguro(net, docker, lab.folder, agents, lab.apiSocket);
+    const paguro = new Paguro(openVSwitch, net, docker, lab.folder, agents, lab.apiSocket);
     await paguro.startController();
     await Promise.all(agents.map(({ name }) => paguro.startAgent(name)));
     return paguro;

@@ -5,6 +5,7 @@
 import t from 'tap';
 import { isGood, ProgressTable, renderResult } from '../../scripts/handovers-report.js';
 import type { HandoversDetails, HandoversResult } from '../harness/handovers/job.js';
+import { machineNoise } from '../harness/handovers/machine-noise.js';
 import { moveKind } from '../harness/handovers/moves.js';
 import { readReasons, readUnread } from '../harness/handovers/switch-drops.js';
 import { WINDOW_MS, Windows } from '../harness/handovers/windows.js';
@@ -119,6 +120,12 @@ t.test(
   },
 );
 
+t.test('what the machine does alone is told for each window', async (t) => {
+  const gaps = await machineNoise(3, 30);
+  t.equal(gaps.length, 3);
+  for (const gap of gaps) t.ok(gap > 0, 'two looks at the clock are never at the same time', { gap });
+});
+
 const QUANTILES = { p50: 0.4, p99: 2.5, max: 12 };
 const PLACE = { handover: 12, kind: 'role', afterMs: 31 } as const;
 const RESULT: HandoversResult = {
@@ -127,6 +134,7 @@ const RESULT: HandoversResult = {
   control: { handovers: 3, lost: 120 },
 };
 const DETAILS: HandoversDetails = {
+  ...{ priorities: true, machineGapMs: { ...QUANTILES, max: 77 }, machineWindows: 10 },
   ...{ quietGapMs: QUANTILES, quietWindows: 6, movesByKind: { role: 3, link: 3 } },
   ...{ gapMsByKind: { role: QUANTILES, link: QUANTILES }, gapMsByFlow: { 'h1 to h2, ipv4': QUANTILES } },
   ...{
@@ -169,6 +177,7 @@ t.test('the tables say what was found', async (t) => {
   t.match(text, /control: 3 that break before they make +120/);
   t.match(text, /gap beyond the sending interval +0\.40 ms +2\.5 ms +12 ms/);
   t.match(text, /when nothing moved \(6 windows\)/);
+  t.match(text, /this machine alone \(10 windows\) +0\.40 ms +2\.5 ms +77 ms/);
   t.match(text, /h1 to h2, ipv6 +2\.0 ms +handover 12, role, after 31 ms/);
   t.match(text, /drop_action_of_pipeline +4/);
   t.match(text, /- a TCP connection is dead/);

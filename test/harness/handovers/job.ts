@@ -7,7 +7,9 @@ import { realClock, sleep } from '../../../shared/runtime/clock.js';
 import { waitFor } from '../../lab/index.js';
 import { type FlowReport, monotonicMs } from '../hosts/index.js';
 import { Paguro } from '../paguro.js';
+import { AS_HOST, giveWay } from '../priorities.js';
 import { type Quantiles, quantiles } from '../quantiles.js';
+import { machineNoise } from './machine-noise.js';
 import { type MoveKind, moveKind, moveLink, moveRole } from './moves.js';
 import { type Drops, SwitchDrops } from './switch-drops.js';
 import { MeasuredTraffic, type TrafficOutcome, type TrafficPorts } from './traffic.js';
@@ -27,6 +29,9 @@ const RECORDED_MS = 50;
 const READY_MS = 60_000;
 /** Windows without a handover: as many as handovers, but no more than these. */
 const MAX_QUIET = 200;
+/** Windows of the machine alone. */
+const LEAST_SPINS = 10;
+const MAX_SPINS = 100;
 
 /** The last line of the program. */
 export interface HandoversResult {
@@ -57,6 +62,10 @@ export interface Loss {
 
 /** What else there is to say. */
 export interface HandoversDetails {
+  readonly priorities: boolean;
+  /** The longest time in which a program that did nothing but look at the clock got no processor, in windows of the same length, before anything ran. */
+  readonly machineGapMs: Quantiles;
+  readonly machineWindows: number;
   /** The same as `gapMs`, in windows of the same length in which nothing moved. */
   readonly quietGapMs: Quantiles;
   readonly quietWindows: number;
@@ -90,6 +99,8 @@ export interface HandoversOptions {
   readonly control: number;
   /** Datagrams a second, of each family in each direction. */
   readonly perSecond: number;
+  /** Whether switches and hosts go before other programs: see priorities.ts. */
+  readonly priorities: boolean;
   readonly onStep?: (text: string) => void;
   readonly onProgress?: (progress: Progress) => void;
 }
@@ -98,7 +109,12 @@ export interface HandoversOptions {
 export async function runHandovers(
   options: HandoversOptions,
 ): Promise<{ readonly result: HandoversResult; readonly details: HandoversDetails }> {
-  const { onStep = () => {} } = options;
+  const { handovers, onStep = () => {} } = options;
+  const spins = Math.min(Math.max(handovers, LEAST_SPINS), MAX_SPINS);
+  onStep(
+    `what this machine does alone: ${Math.round((spins * WINDOW_MS) / 1_000)} s of looking at the clock`,
+  );
+  const alone = await machineNoise(spins, WINDOW_MS);
   onStep('starting Open vSwitch, Docker, Mininet, controller and agent');
   const paguro = await Paguro.start({ network: { hosts: HOSTS }, standbys: DOMAINS, attachments: 2 });
   try {
@@ -111,10 +127,11 @@ export async function runHandovers(
       await paguro.sendBy('h1', to);
       await paguro.attach(TERMINAL, 'h1', domain);
     }
+    if (options.priorities) await giveWay(paguro);
     const job = new Job(paguro, options);
     await job.move();
     const control = await job.control();
-    return job.conclude(control);
+    return job.conclude(control, alone);
   } finally {
     await paguro.close();
   }
@@ -181,7 +198,7 @@ class Job {
     }
   }
 
-  conclude(control: HandoversResult['control']) {
+  conclude(control: HandoversResult['control'], alone: readonly number[]) {
     if (!this.#outcome) throw new Error('nothing was measured');
     const { datagrams, tcp } = this.#outcome;
     const { flows } = datagrams;
@@ -209,6 +226,9 @@ class Job {
     const ofKind = (kind: MoveKind): number => this.#reports.filter((one) => one.kind === kind).length;
     const phases = new Set(this.#reports.flatMap(({ report }) => report.phases.map(({ name }) => name)));
     const details: HandoversDetails = {
+      priorities: this.options.priorities,
+      machineGapMs: quantiles(alone),
+      machineWindows: alone.length,
       quietGapMs: quantiles(windows.worst(['quiet'])),
       quietWindows: windows.worst(['quiet']).length,
       gapMsByKind: {
@@ -231,7 +251,9 @@ class Job {
 
   #traffic(ports: TrafficPorts): Promise<MeasuredTraffic> {
     const { paguro, options } = this;
-    return MeasuredTraffic.start(paguro.host('h1'), paguro.host('h2'), ports, options.perSecond);
+    const { perSecond, priorities } = options;
+    const how = { perSecond, starter: priorities ? AS_HOST : [] };
+    return MeasuredTraffic.start(paguro.host('h1'), paguro.host('h2'), ports, how);
   }
 
   async #moved(kind: MoveKind): Promise<HandoverReport> {

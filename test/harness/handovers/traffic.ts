@@ -4,6 +4,7 @@
  */
 import { fatesFromNow } from '../fates-from-now.js';
 import {
+  type DatagramOptions,
   type DatagramReport,
   Datagrams,
   type Fate,
@@ -52,14 +53,14 @@ export class MeasuredTraffic {
   ) {}
 
   /**
-   * Settles when all of it flows. The terminal opens everything, as its policy asks. `perSecond`: datagrams of each family in each direction; a tenth
-   * of it are the segments of a push, a twentieth those of an echo.
+   * Settles when all of it flows. The terminal opens everything, as its policy asks. A tenth of `perSecond` are the segments of a push, a twentieth those
+   * of an echo.
    */
   static async start(
     terminal: Host,
     server: Host,
     ports: TrafficPorts,
-    perSecond: number,
+    { perSecond, starter = [] }: Pick<DatagramOptions, 'perSecond' | 'starter'>,
   ): Promise<MeasuredTraffic> {
     const [client, pusher] = [startTraffic(terminal), startTraffic(server)];
     try {
@@ -77,6 +78,7 @@ export class MeasuredTraffic {
         second: server,
         ports: ports.datagrams,
         perSecond,
+        starter,
       });
       return new MeasuredTraffic(datagrams, client, pusher, ports, targets.length);
     } catch (error) {

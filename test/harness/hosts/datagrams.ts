@@ -58,6 +58,8 @@ export interface DatagramOptions {
   readonly ports: readonly [number, number];
   /** Of each family, in each direction. */
   readonly perSecond: number;
+  /** What starts the programs that send and receive, with its arguments: `chrt`. Default: nothing, they are started as they are. */
+  readonly starter?: readonly string[];
 }
 
 export interface FlowReport extends Tally {
@@ -101,9 +103,9 @@ export class Datagrams {
   }
 
   /** Settles when datagrams arrive in all directions. */
-  static async start({ first, second, ports, perSecond }: DatagramOptions): Promise<Datagrams> {
+  static async start({ first, second, ports, perSecond, starter = [] }: DatagramOptions): Promise<Datagrams> {
     const token = randomBytes(TOKEN_BYTES).toString('hex');
-    const datagrams = new Datagrams(startEnd(first, ports[0]), startEnd(second, ports[1]));
+    const datagrams = new Datagrams(startEnd(first, ports[0], starter), startEnd(second, ports[1], starter));
     const [one, other] = datagrams.#ends;
     const open = (end: End, peer: End): Promise<unknown> => {
       const flows = FAMILIES.map((family) => ({
@@ -184,9 +186,10 @@ export class Datagrams {
   }
 }
 
-function startEnd(host: Host, port: number): End {
+function startEnd(host: Host, port: number, starter: readonly string[]): End {
   const script = sourceFile('test', 'harness', 'hosts', 'datagrams.py');
-  const program = host.helper('datagrams.py', PYTHON, [script]);
+  const [file, ...args] = [...starter, PYTHON, script] as const;
+  const program = host.helper('datagrams.py', file ?? PYTHON, args);
   return { host, port, program, judges: FAMILIES.map(() => new FlowJudge()), said: [] };
 }
 
