@@ -65,19 +65,20 @@ function forbiddenTable({ forbidden }: MainJobResult): string {
   ]);
 }
 
-function handoverTable(handovers: readonly HandoverResult[]): string {
+function handoverTable({ handovers, ordinaryMove }: MainJobResult): string {
+  const moves = [...handovers, ordinaryMove];
   const names = [...new Set(handovers.flatMap(({ phases }) => phases.map(({ name }) => name)))];
   const phase = (handover: HandoverResult, name: string): string => {
     const found = handover.phases.find((one) => one.name === name);
     return found ? ms(found.ms) : '';
   };
   return table([
-    ['handover', ...handovers.map(({ from, to }) => `${from} to ${to}`)],
+    ['handover', ...handovers.map(({ from, to }) => `${from} to ${to}`), 'ordinary switches'],
     ...names.map((name) => [name, ...handovers.map((handover) => phase(handover, name))]),
     ['all phases', ...handovers.map(({ totalMs }) => ms(totalMs))],
-    ['link itself was away', ...handovers.map(({ linkDownMs }) => ms(linkDownMs))],
-    ['longest gap in the traffic', ...handovers.map(({ gapMs }) => ms(gapMs))],
-    ['of that not the link’s', ...handovers.map(({ gapMs, linkDownMs }) => ms(gapMs - linkDownMs))],
+    ['link itself was away', ...moves.map(({ linkDownMs }) => ms(linkDownMs))],
+    ['longest gap in the traffic', ...moves.map(({ gapMs }) => ms(gapMs))],
+    ['longer than the link was away', ...moves.map(({ gapMs, linkDownMs }) => ms(gapMs - linkDownMs))],
     ['connections moved', ...handovers.map(({ connections }) => String(connections))],
     ['bytes of state', ...handovers.map(({ stateBytes }) => String(stateBytes))],
     ['bytes of changes after it', ...handovers.map(({ deltaBytes }) => String(deltaBytes))],
@@ -98,7 +99,7 @@ export function renderResult(result: MainJobResult): string {
   return [
     connectionsTable(result),
     forbiddenTable(result),
-    handoverTable(result.handovers),
+    handoverTable(result),
     ...list('Passed the firewall', passedNames),
     ...list('Never arrived, even without the firewall: these prove nothing', withoutFirewall.missing),
     '',

@@ -79,4 +79,6 @@ t.test('each handover says what it did', async (t) => {
     t.ok(connections >= 50, `${connections} connections in ${stateBytes} bytes`);
     t.ok(stateBytes > 0 && gapMs > 0 && linkDownMs > 0);
   }
+  const { gapMs, linkDownMs } = result.ordinaryMove;
+  t.ok(gapMs > 0 && linkDownMs > 0, 'and what the same move costs without a firewall', { gapMs, linkDownMs });
 });

@@ -17,7 +17,6 @@ import {
   type Mininet,
   type Move,
   type NetworkSpec,
-  type OpenVSwitch,
   type SendingLink,
   sourceFile,
   startDaemon,
@@ -29,6 +28,7 @@ import {
 } from '../lab/index.js';
 import { type AgentSpec, asAgent, mayLearn, ofAlice, overTls, withoutTimings } from './configuration.js';
 import type { Host } from './hosts/host.js';
+import { orderNetwork, orderProgram } from './priorities.js';
 
 const CONTROLLER = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
 const AGENT = fileURLToPath(new URL('../../edge-agent/main.js', import.meta.url));
@@ -60,6 +60,8 @@ export interface PaguroOptions {
   readonly docker?: boolean;
   /** Default: edge-1, beside s2. */
   readonly agents?: readonly AgentSpec[];
+  /** Default false: all programs compete alike for the processors. See priorities.ts. */
+  readonly priorities?: boolean;
   /** Called when the network is there and no controller yet. */
   readonly beforeController?: (net: Mininet) => Promise<void>;
 }
@@ -73,11 +75,11 @@ export class Paguro {
   #controller: Daemon | undefined;
 
   private constructor(
-    readonly openVSwitch: OpenVSwitch,
     readonly net: Mininet,
     readonly docker: Docker | undefined,
     readonly folder: string,
     readonly agents: readonly AgentSpec[],
+    private readonly started: (program: Daemon) => Promise<void>,
     socket: string,
   ) {
     this.api = new ApiClient(`unix:${socket}`);
@@ -111,8 +113,13 @@ export class Paguro {
       startMininet({ controllers: [`${tls ? 'ssl' : 'tcp'}:127.0.0.1:6653`], ...options.network }),
       options.docker === false ? undefined : startDocker(),
     ]);
+    const { priorities = false } = options;
+    if (priorities) await orderNetwork(openVSwitch, net, docker);
     await options.beforeController?.(net);
-    const paguro = new Paguro(openVSwitch, net, docker, lab.folder, agents, lab.apiSocket);
+    const started = async ({ pid }: Daemon) => {
+      if (priorities) await orderProgram(pid);
+    };
+    const paguro = new Paguro(net, docker, lab.folder, agents, started, lab.apiSocket);
     await paguro.startController();
     await Promise.all(agents.map(({ name }) => paguro.startAgent(name)));
     return paguro;
@@ -144,6 +151,7 @@ export class Paguro {
       },
       { name: 'controller', hint: 'The controller did not come up with its switches.', timeoutMs: READY_MS },
     );
+    await this.started(this.#controller);
     void this.#listen();
   }
 
@@ -164,6 +172,7 @@ export class Paguro {
       },
     );
     this.#agents.set(name, daemon);
+    await this.started(daemon);
   }
 
   async stopAgent(name = FIRST_AGENT): Promise<void> {

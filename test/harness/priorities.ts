@@ -4,7 +4,7 @@
  * does to packets puts real-time priorities in the order of the packets' way, by chrt(1), and Docker behind everybody.
  */
 import { run } from '../../shared/runtime/command.js';
-import type { Paguro } from './paguro.js';
+import type { Docker, Mininet, OpenVSwitch } from '../lab/index.js';
 
 /** Of SCHED_RR; a higher one goes first. */
 const PRIORITY = { hosts: 3, switches: 2, programs: 1 } as const;
@@ -12,17 +12,22 @@ const PRIORITY = { hosts: 3, switches: 2, programs: 1 } as const;
 /** What a measuring program of a host is started by. */
 export const AS_HOST: readonly string[] = ['chrt', '--rr', String(PRIORITY.hosts)];
 
-/** Of all that runs now, and what Docker starts. Programs that controller and agents start go with the others. */
-export async function giveWay(paguro: Pick<Paguro, 'openVSwitch' | 'docker' | 'pids'>): Promise<void> {
-  const { openVSwitch, docker } = paguro;
-  const { controller, agents } = paguro.pids();
-  const programs = [...(controller === undefined ? [] : [controller]), ...agents.values()];
-  await realTime(PRIORITY.switches, [openVSwitch.vswitchdPid]);
-  await realTime(PRIORITY.programs, programs, '--reset-on-fork');
+/** Before controller and agents are started. Who moves links tells by the clock for how long they were away, and goes with the hosts. */
+export async function orderNetwork(
+  { vswitchdPid }: Pick<OpenVSwitch, 'vswitchdPid'>,
+  net: Pick<Mininet, 'pid'>,
+  docker: Pick<Docker, 'pids'> | undefined,
+): Promise<void> {
+  await realTime(PRIORITY.hosts, net.pid);
+  await realTime(PRIORITY.switches, vswitchdPid);
   for (const pid of docker?.pids ?? []) await run('chrt', ['--all-tasks', '--idle', '--pid', '0', `${pid}`]);
 }
 
-async function realTime(priority: number, pids: readonly number[], ...how: string[]): Promise<void> {
-  for (const pid of pids)
-    await run('chrt', ['--all-tasks', '--rr', ...how, '--pid', `${priority}`, `${pid}`]);
+/** A controller or an agent that has just been started. The programs that it starts go with the others. */
+export function orderProgram(pid: number): Promise<void> {
+  return realTime(PRIORITY.programs, pid, '--reset-on-fork');
+}
+
+async function realTime(priority: number, pid: number, ...how: string[]): Promise<void> {
+  await run('chrt', ['--all-tasks', '--rr', ...how, '--pid', `${priority}`, `${pid}`]);
 }

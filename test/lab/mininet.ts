@@ -73,6 +73,8 @@ export interface SendingLink {
 }
 
 export interface Mininet {
+  /** Of the program that moves links. */
+  readonly pid: number;
   readonly hosts: ReadonlyMap<string, Host>;
   /** A host by name. Fails with `refused` when there is none. */
   host(name: string): Host;
@@ -108,6 +110,7 @@ export async function startMininet(network: NetworkSpec = {}): Promise<Mininet> 
     throw new LabError('refused', `there is no host ${name}: there are ${[...hosts.keys()].join(', ')}`);
   };
   return {
+    pid: server.pid,
     hosts,
     host,
     switches: async () => (await server.request({ do: 'describe' }, descriptionSchema)).switches,

@@ -7,7 +7,7 @@ import { realClock, sleep } from '../../../shared/runtime/clock.js';
 import { waitFor } from '../../lab/index.js';
 import { type FlowReport, monotonicMs } from '../hosts/index.js';
 import { Paguro } from '../paguro.js';
-import { AS_HOST, giveWay } from '../priorities.js';
+import { AS_HOST } from '../priorities.js';
 import { type Quantiles, quantiles } from '../quantiles.js';
 import { machineNoise } from './machine-noise.js';
 import { type MoveKind, moveKind, moveLink, moveRole } from './moves.js';
@@ -109,14 +109,16 @@ export interface HandoversOptions {
 export async function runHandovers(
   options: HandoversOptions,
 ): Promise<{ readonly result: HandoversResult; readonly details: HandoversDetails }> {
-  const { handovers, onStep = () => {} } = options;
+  const { handovers, priorities, onStep = () => {} } = options;
   const spins = Math.min(Math.max(handovers, LEAST_SPINS), MAX_SPINS);
   onStep(
     `what this machine does alone: ${Math.round((spins * WINDOW_MS) / 1_000)} s of looking at the clock`,
   );
   const alone = await machineNoise(spins, WINDOW_MS);
   onStep('starting Open vSwitch, Docker, Mininet, controller and agent');
-  const paguro = await Paguro.start({ network: { hosts: HOSTS }, standbys: DOMAINS, attachments: 2 });
+  const paguro = await Paguro.start({
+    ...{ network: { hosts: HOSTS }, standbys: DOMAINS, attachments: 2, priorities },
+  });
   try {
     onStep('alice attaches to s1, to s2 as well, and sends by s1');
     await paguro.attach(TERMINAL, 'h1', 'sdn-1');
@@ -127,7 +129,6 @@ export async function runHandovers(
       await paguro.sendBy('h1', to);
       await paguro.attach(TERMINAL, 'h1', domain);
     }
-    if (options.priorities) await giveWay(paguro);
     const job = new Job(paguro, options);
     await job.move();
     const control = await job.control();

@@ -3,10 +3,10 @@
  * are tried throughout; and the control: the same moves with the connections left out, after which every connection must be dead.
  * The demo prints what it returns; an end-to-end test runs the demo and asserts on that.
  */
-import type { HandoverReport } from '../../../shared/api/schema.js';
 import type { Mininet, Move } from '../../lab/index.js';
 import { Datagrams, startPing, startTraffic, type Traffic } from '../hosts/index.js';
 import { Paguro } from '../paguro.js';
+import { AS_HOST } from '../priorities.js';
 import { count, type ForbiddenCount, WireRig } from '../rig.js';
 import { control } from './control.js';
 import type { HandoverResult, MainJobResult } from './result.js';
@@ -27,44 +27,76 @@ export async function runMainJob({
   onStep = () => {},
   onSystem,
 }: MainJobOptions = {}): Promise<MainJobResult> {
-  let withoutFirewall: MainJobResult['forbidden']['withoutFirewall'] | undefined;
+  let without: WithoutFirewall | undefined;
   onStep('starting Open vSwitch, Docker and Mininet');
   const paguro = await Paguro.start({
+    priorities: true,
     beforeController: async (net) => {
       onStep('firewall taken away: every forbidden packet must be seen to arrive');
-      withoutFirewall = await tryWithoutFirewall(net);
+      without = await tryWithoutFirewall(net);
     },
   });
   onSystem?.(paguro);
   try {
     const job = new MainJob(paguro, onStep);
     const result = await job.run();
-    if (!withoutFirewall) throw new Error('the trial without the firewall has not been run');
-    return { ...result, forbidden: { ...result.forbidden, withoutFirewall } };
+    if (!without) throw new Error('the trial without the firewall has not been run');
+    const { move, ...withoutFirewall } = without;
+    return { ...result, forbidden: { ...result.forbidden, withoutFirewall }, ordinaryMove: move };
   } finally {
     await paguro.close();
   }
 }
 
-/** With ordinary switches in place of the firewall, at both places of the terminal. */
-async function tryWithoutFirewall(net: Mininet): Promise<MainJobResult['forbidden']['withoutFirewall']> {
+type WithoutFirewall = MainJobResult['forbidden']['withoutFirewall'] & {
+  readonly move: MainJobResult['ordinaryMove'];
+};
+
+/** With ordinary switches in place of the firewall, at both places of the terminal, and under the same datagrams while it moves. */
+async function tryWithoutFirewall(net: Mininet): Promise<WithoutFirewall> {
   const wire = await WireRig.start(net, PORTS);
   try {
     await net.bypass(true);
     await wire.settle();
     const atS1 = await wire.round();
-    await net.move('h1', 's2');
-    await wire.settle();
+    const { gapMs, move } = await underDatagrams(net, async () => {
+      const move = await net.move('h1', 's2');
+      await wire.settle();
+      return { move };
+    });
     const atS2 = await wire.round();
     await net.move('h1', 's1');
     await net.bypass(false);
     const missing = [...atS1.missing(), ...atS2.missing()].map(({ family, name }) => `${family}: ${name}`);
     const tried = atS1.tried.length + atS2.tried.length;
-    return { tried, arrived: tried - missing.length, missing };
+    const { linkDownMs } = move;
+    return { tried, arrived: tried - missing.length, missing, move: { gapMs, linkDownMs } };
   } finally {
     await wire.close();
     // Some of the frames lied about who has which address.
     await Promise.all([...net.hosts.values()].map((host) => host.flushNeighbours()));
+  }
+}
+
+/** Moves the terminal's link under datagrams in both directions and families. */
+async function underDatagrams<T extends { readonly move: Move }>(
+  net: Pick<Mininet, 'host'>,
+  work: () => Promise<T>,
+): Promise<T & { readonly gapMs: number }> {
+  const datagrams = await Datagrams.start({
+    first: net.host('h1'),
+    second: net.host('h2'),
+    ports: [PORT.datagrams, PORT.datagrams],
+    perSecond: DATAGRAMS_PER_SECOND,
+    starter: AS_HOST,
+  });
+  try {
+    const done = await work();
+    const gaps = await datagrams.collect();
+    const since = done.move.downAt;
+    return { ...done, gapMs: Math.max(0, ...gaps.flatMap(({ at, ms }) => (at + ms >= since ? [ms] : []))) };
+  } finally {
+    await datagrams.close();
   }
 }
 
@@ -128,26 +160,17 @@ class MainJob {
   async #move(wire: WireRig, to: string, domain: string): Promise<HandoverResult> {
     const { paguro } = this;
     this.onStep(`alice's link moves to ${to}: the controller notices by itself`);
-    const datagrams = await Datagrams.start({
-      first: paguro.host('h1'),
-      second: paguro.host('h2'),
-      ports: [PORT.datagrams, PORT.datagrams],
-      perSecond: DATAGRAMS_PER_SECOND,
-    });
     const seen = (await paguro.api.handovers()).length;
-    let move: Move | undefined;
-    let report: HandoverReport | undefined;
-    const moving = (async () => {
-      move = await paguro.move('h1', to);
-      report = await paguro.handoverAfter('alice', seen);
-    })();
-    const during = await wire.during(moving);
-    const gaps = await datagrams.collect();
-    await datagrams.close();
-    if (!move || !report) throw new Error('no handover');
+    const { during, move, report, gapMs } = await underDatagrams(paguro, async () => {
+      const moving = (async () => {
+        const move = await paguro.move('h1', to);
+        return { move, report: await paguro.handoverAfter('alice', seen) };
+      })();
+      return { during: await wire.during(moving), ...(await moving) };
+    });
+    const { linkDownMs } = move;
     if (report.outcome !== 'done' || report.to !== domain)
       throw new Error(`handover ${report.outcome}: ${report.error}`);
-    const { downAt, linkDownMs } = move;
     await this.#stage(
       `during the move to the ${domain.startsWith('sdn') ? 'SDN' : 'edge'} domain`,
       during,
@@ -156,8 +179,7 @@ class MainJob {
     const { from, phases, totalMs, stateBytes, deltaBytes, connections } = report;
     return {
       ...{ from, to: domain, phases, totalMs },
-      gapMs: Math.max(0, ...gaps.flatMap(({ at, ms }) => (at + ms >= downAt ? [ms] : []))),
-      linkDownMs,
+      ...{ gapMs, linkDownMs },
       ...{ stateBytes, deltaBytes, connections },
     };
   }

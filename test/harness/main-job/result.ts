@@ -56,4 +56,6 @@ export interface MainJobResult {
     }[];
   };
   readonly handovers: readonly HandoverResult[];
+  /** A move with ordinary switches in place of the firewall: what it costs that is not ours. */
+  readonly ordinaryMove: Pick<HandoverResult, 'gapMs' | 'linkDownMs'>;
 }
