@@ -292,8 +292,10 @@ t.test(
       for (const flow of flows) await terminal.send(bench.packetOf(flow, 'terminal').frame);
       await sent;
       const ms = performance.now() - start;
-      // The last copies and answers have come when one that is sent now has.
-      t.ok(await bench.arrives(bench.packetOf(fresh('udp', 'ipv4'), 'terminal')));
+      // The last copies and answers have come when one that is sent now has. As long as the flood fills the kernel's queues one may be lost there.
+      await waitFor('a packet behind the flood arrives', () =>
+        bench.arrives(bench.packetOf(fresh('udp', 'ipv4'), 'terminal')),
+      );
       const answers = await server.seen(hex(ports));
       const keys = new Set((await domain.export(placed.id)).connections.map(connectionKey));
       const unknown = flows.filter((flow) => !keys.has(connectionKey(flow))).length;
