@@ -9,14 +9,16 @@ import type { LongRunning } from './runtime.js';
 const NOBODY = '65534';
 const ONLY_NET_ADMIN = '-all,+net_admin';
 /**
- * Begins a command that runs another so. Where no privilege can be gained the bounding set is of no use, and emptying it would take one more right. It
- * dies with the agent, however that ends: a process left in the namespace would keep it from going.
+ * What setpriv(1) is told, to run another program as nobody with these capabilities. Where no privilege can be gained the bounding set is of no use, and emptying
+ * it would take one more right.
  */
-const AS_NOBODY = [
-  ...['setpriv', '--pdeathsig', 'KILL', '--no-new-privs'],
-  ...['--clear-groups', '--reuid', NOBODY, '--regid', NOBODY],
-  ...['--inh-caps', ONLY_NET_ADMIN, '--ambient-caps', ONLY_NET_ADMIN, '--'],
+export const asNobody = (capabilities: string): readonly string[] => [
+  ...['--no-new-privs', '--clear-groups', '--reuid', NOBODY, '--regid', NOBODY],
+  ...['--inh-caps', capabilities, '--ambient-caps', capabilities, '--'],
 ];
+
+/** It dies with the agent, however that ends: a process left in the namespace would keep it from going. */
+const AS_NOBODY = ['setpriv', '--pdeathsig', 'KILL', ...asNobody(ONLY_NET_ADMIN)];
 
 /**
  * Starts a program in the network namespace of process `pid`, as nobody, with the right to administer that network (setpriv(1), capabilities(7)).

@@ -9,14 +9,14 @@ export interface Wires {
   readonly ends: Ends;
   /** Settles when an end has vanished by itself; never when both were closed. */
   readonly lost: Promise<void>;
-  /** Moves the inner sides into the compartment, by the names of inner.ts. Nothing passes between them yet. Fails with `refused`. */
+  /** Leads both ends into the compartment, where they have the names of inner.ts. Nothing passes between them yet. Fails with `refused`. */
   enter(compartment: Compartment): Promise<void>;
   /** Makes sure that the switch still has both ends. Fails with `not-ready` when it is not the one that they were made for. */
   confirm(): Promise<void>;
   /** From then on nothing gets in or out. May be repeated. */
   detach(): Promise<void>;
   /**
-   * Gives them up: nothing of them is left in the compartment, which must still be there. The wiring removes them, or keeps them for an instance to come.
+   * Gives them up: nothing of them is left in the compartment. The wiring removes them, or keeps them for an instance to come.
    * May be called twice, and again when it failed.
    */
   close(): Promise<void>;

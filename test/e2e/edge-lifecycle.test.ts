@@ -17,7 +17,7 @@ import { run } from '../../shared/runtime/command.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { EdgeBench, LEASE_MS, NOTHING, udp } from '../fixtures/edge-bench.js';
 import { alice, BRIDGE, TERMINAL } from '../fixtures/edge-lab.js';
-import { endsUp } from '../fixtures/ends-up.js';
+import { endsPlugged } from '../fixtures/ends-plugged.js';
 import { waitFor } from '../lab/index.js';
 
 t.setTimeout(180_000);
@@ -142,7 +142,7 @@ await t.test('a retirement waits for no switch', async (t) => {
     'control: it is not there',
   );
   await other.retire(id);
-  t.same(await endsUp(), [], 'its ends are shut');
+  t.same(await endsPlugged(), [], 'nothing is plugged into its ends');
   await t.rejects(other.activate(id, LEASE_MS), { code: 'no-instance' }, 'it is not used again');
   t.same(await bench.untilNothingRemains(), NOTHING);
   await t.rejects(other.close(), { code: 'not-ready' }, 'ports that cannot be removed are told');

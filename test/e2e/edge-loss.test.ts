@@ -8,7 +8,7 @@ import { policySchema } from '../../shared/firewall/policy.js';
 import { epoch } from '../../shared/firewall/state.js';
 import { run } from '../../shared/runtime/command.js';
 import { EdgeBench, FAMILIES, LEASE_MS, type Prepared } from '../fixtures/edge-bench.js';
-import { endsUp } from '../fixtures/ends-up.js';
+import { endsPlugged } from '../fixtures/ends-plugged.js';
 import { bob } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/index.js';
 
@@ -143,6 +143,6 @@ await t.test('Docker’s daemon is killed, and the firewall lives on until its c
   others.stop();
   await domain.retire(prepared.id);
   t.match((await domain.health()).instances, [neighbour], 'a retirement waits for no Docker');
-  t.equal((await endsUp()).length, 2, 'its ends are shut');
+  t.equal((await endsPlugged()).length, 2, 'nothing is plugged into its ends');
   await domain.retire(neighbour);
 });

@@ -15,7 +15,7 @@ import { run } from '../../shared/runtime/command.js';
 import { silentLog } from '../../shared/runtime/log.js';
 import { EdgeBench, FAMILIES, LEASE_MS, NOTHING, PORT, SYN, tcp } from '../fixtures/edge-bench.js';
 import { alice, BRIDGE, SERVER, TERMINAL } from '../fixtures/edge-lab.js';
-import { endsUp } from '../fixtures/ends-up.js';
+import { endsPlugged } from '../fixtures/ends-plugged.js';
 import { bob } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/index.js';
 
@@ -289,7 +289,7 @@ await t.test('ends that an instance had serve another, and lead nowhere meanwhil
 
   const first = await bench.active({}, domain);
   t.same(await passes(), [true, true], 'control: what its policy says passes');
-  const its = [...(await endsUp())].sort();
+  const its = [...(await endsPlugged())].sort();
   t.equal(its.length, 2);
   // Those of other agents are on the bridge, too.
   const [prefix = ''] = its.map((name) => name.slice(0, -2));
@@ -301,7 +301,7 @@ await t.test('ends that an instance had serve another, and lead nowhere meanwhil
       .sort();
   };
   await domain.retire(first.id);
-  t.same(await endsUp(), [], 'no end is up');
+  t.same(await endsPlugged(), [], 'no end is plugged in');
   await waitFor('its container to go', async () => (await bench.remains()).containers === 0);
   t.same(await ports(), its, 'the switch has kept its ports');
 
@@ -320,7 +320,7 @@ await t.test('ends that an instance had serve another, and lead nowhere meanwhil
   const [container] = await bench.docker.listContainers({ all: true });
   await bench.docker.getContainer(container?.Id ?? '').kill();
   await domain.retire(again.id);
-  t.same(await endsUp(), [], 'those of a killed container are shut, too');
+  t.same(await endsPlugged(), [], 'nor those of a killed container');
   await waitFor('its container to go', async () => (await bench.remains()).containers === 0);
   const last = await bench.active({}, domain);
   t.same(await ports(), its, 'and serve again');
@@ -335,7 +335,7 @@ await t.test('ends that an instance had serve another, and lead nowhere meanwhil
   );
   t.same(await passes(), [true, true]);
   t.not(
-    (await endsUp()).some((name) => its.includes(name)),
+    (await endsPlugged()).some((name) => its.includes(name)),
     'by new ones',
   );
   await domain.close();

@@ -9,7 +9,7 @@ import t, { type Test } from 'tap';
 import { cachedImage, defaultCacheDirectory } from '../../edge-agent/runtime/docker/image-cache.js';
 import { realClock, sleep } from '../../shared/runtime/clock.js';
 import { CommandError, run } from '../../shared/runtime/command.js';
-import { endsUp } from '../fixtures/ends-up.js';
+import { endsPlugged } from '../fixtures/ends-plugged.js';
 import { fatesFromNow } from '../harness/fates-from-now.js';
 import { startTraffic } from '../harness/hosts/index.js';
 import { Paguro } from '../harness/paguro.js';
@@ -121,7 +121,7 @@ await t.test('a restore is refused: undone, nothing is left of the new instance'
   t.equal((await paguro.terminal('alice')).active?.domain, 'sdn-1');
   t.same((await paguro.domain('edge-1'))?.instances, []);
   t.equal((await run('docker', ['ps', '-aq'])).stdout, '', 'no container is left');
-  t.same(await endsUp(), [], 'no end of it is up');
+  t.same(await endsPlugged(), [], 'no end of it is plugged in');
   await allAlive(t);
 });
 

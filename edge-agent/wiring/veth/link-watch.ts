@@ -1,5 +1,5 @@
 /**
- * Tells at once when a link of this machine vanishes: the kernel reports it to `ip monitor`, which runs while anything is watched.
+ * Tells at once when a link of a network namespace vanishes: the kernel reports it to `ip monitor`, which runs while anything is watched.
  *
  * What the monitor misses before it listens, or while it is being started again, is found by looking at all links.
  */
@@ -12,7 +12,7 @@ import { DomainError } from '../../../shared/domain/domain.js';
 import { MORE_DESCRIPTORS } from '../../../shared/runtime/command.js';
 import type { Log } from '../../../shared/runtime/log.js';
 import { messageOf } from '../../../shared/runtime/message-of.js';
-import { linkNames } from './links.js';
+import { vethLinks, within } from './links.js';
 
 const AGAIN_MS = 500;
 const LISTENING_DEADLINE_MS = 5000;
@@ -29,7 +29,11 @@ export class LinkWatch {
   #listening: Promise<void> | undefined;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(private readonly log: Log) {}
+  /** Of the namespace at this path, or the agent's own. */
+  constructor(
+    private readonly log: Log,
+    private readonly namespace?: string,
+  ) {}
 
   /** Calls `gone` once, when this link is there no more. Fails with `refused` when that cannot be watched. */
   async watch(name: string, gone: () => void): Promise<void> {
@@ -61,7 +65,8 @@ export class LinkWatch {
 
   async #start(): Promise<void> {
     // It dies with the agent, however that ends.
-    const monitor = spawn('setpriv', ['--pdeathsig', 'KILL', 'ip', '-oneline', 'monitor', 'link'], {
+    const command = within(this.namespace, ['ip', '-oneline', 'monitor', 'link']);
+    const monitor = spawn('setpriv', ['--pdeathsig', 'KILL', ...command], {
       stdio: ['ignore', 'pipe', 'ignore'],
     });
     monitor.on('error', () => {});
@@ -89,7 +94,9 @@ export class LinkWatch {
     const deadline = performance.now() + LISTENING_DEADLINE_MS;
     while (performance.now() < deadline) {
       if (this.#monitor?.pid !== pid) return;
-      if (isMonitoring(await readFile('/proc/self/net/netlink', 'utf8'), pid)) return;
+      // As it sees it: of the namespace that it is in. There is none when it has ended.
+      const sockets = await readFile(`/proc/${pid}/net/netlink`, 'utf8').catch(() => '');
+      if (isMonitoring(sockets, pid)) return;
       await delay(LISTENING_POLL_MS);
     }
     throw new DomainError('refused', '"ip monitor link" does not listen: see that iproute2 is installed');
@@ -97,7 +104,7 @@ export class LinkWatch {
 
   /** Those that are not there, whoever was told of it. */
   async #compare(): Promise<void> {
-    const there = new Set(await linkNames());
+    const there = new Set((await vethLinks(this.namespace)).map(({ ifname }) => ifname));
     for (const name of [...this.#watched.keys()]) if (!there.has(name)) this.#gone(name);
   }
 

@@ -1,52 +1,76 @@
 /**
- * The links of a network namespace, as `ip` shows and changes them.
+ * The links of a network namespace, as `ip` shows and changes them. Without a path of a namespace it is the agent's own.
  */
 import { z } from 'zod';
-import { CommandError, run } from '../../../shared/runtime/command.js';
+import { CommandError, type CommandResult, run } from '../../../shared/runtime/command.js';
 
-const linksSchema = z.array(z.object({ ifname: z.string(), ifalias: z.string().optional() }));
+const linksSchema = z.array(
+  z.object({ ifname: z.string(), ifalias: z.string().optional(), flags: z.array(z.string()) }),
+);
 export type LinkInfo = z.infer<typeof linksSchema>[number];
 
-/** All veth links of the agent's own namespace. */
-export async function vethLinks(): Promise<readonly LinkInfo[]> {
-  const { stdout } = await run('ip', ['-json', 'link', 'show', 'type', 'veth']);
+/** The words with which a program is run in this namespace. */
+export function within(namespace: string | undefined, command: readonly string[]): readonly string[] {
+  return namespace === undefined ? command : ['nsenter', `--net=${namespace}`, '--', ...command];
+}
+
+/** Runs a program in this namespace. Fails with a CommandError. */
+export function runWithin(
+  namespace: string | undefined,
+  command: readonly string[],
+  input = '',
+): Promise<CommandResult> {
+  const [file = '', ...args] = within(namespace, command);
+  return run(file, args, { input });
+}
+
+/** All veth links. */
+export async function vethLinks(namespace?: string): Promise<readonly LinkInfo[]> {
+  const { stdout } = await runWithin(namespace, ['ip', '-json', 'link', 'show', 'type', 'veth']);
   return linksSchema.parse(JSON.parse(stdout.trim() || '[]'));
 }
 
-/** Their names. */
-export async function linkNames(): Promise<readonly string[]> {
-  return (await vethLinks()).map(({ ifname }) => ifname);
+/** Whether the link is up, and its other side, too. */
+export function isUp({ flags }: LinkInfo): boolean {
+  return flags.includes('UP') && flags.includes('LOWER_UP');
 }
 
-/** Does these commands of ip(8), in the agent's own namespace or the one at this path; the first that fails is the last. */
+/** Does these commands of ip(8); the first that fails is the last. */
 export async function changeLinks(commands: readonly string[], namespace?: string): Promise<void> {
-  const input = commands.map((command) => `${command}\n`).join('');
-  if (namespace === undefined) await run('ip', ['-batch', '-'], { input });
-  else await run('nsenter', [`--net=${namespace}`, '--', 'ip', '-batch', '-'], { input });
+  await runWithin(namespace, ['ip', '-batch', '-'], lines(commands));
 }
 
 /** Those that are there no more are passed over. */
-export async function removeLinks(names: readonly string[]): Promise<void> {
-  await eachThere(names.map((name) => `link delete ${name}`));
+export async function removeLinks(names: readonly string[], namespace?: string): Promise<void> {
+  await eachThere(
+    names.map((name) => `link delete ${name}`),
+    namespace,
+  );
 }
 
 /** Nothing gets in or out of them any more. Those that are there no more are passed over. */
-export async function shutLinks(names: readonly string[]): Promise<void> {
-  await eachThere(names.map((name) => `link set ${name} down`));
+export async function shutLinks(names: readonly string[], namespace?: string): Promise<void> {
+  await eachThere(
+    names.map((name) => `link set ${name} down`),
+    namespace,
+  );
 }
 
-async function eachThere(commands: readonly string[]): Promise<void> {
+async function eachThere(commands: readonly string[], namespace: string | undefined): Promise<void> {
   if (commands.length === 0) return;
-  const input = commands.map((command) => `${command}\n`).join('');
   try {
-    await run('ip', ['-force', '-batch', '-'], { input });
+    await runWithin(namespace, ['ip', '-force', '-batch', '-'], lines(commands));
   } catch (error) {
     if (!(error instanceof CommandError) || !onlyMissing(error.stderr)) throw error;
   }
 }
 
+/** What a program reads as a batch. */
+export const lines = (commands: readonly string[]): string =>
+  commands.map((command) => `${command}\n`).join('');
+
 /** `ip` complains in pairs of lines: what is wrong, and in which line of its input. */
 function onlyMissing(complaints: string): boolean {
-  const lines = complaints.trim().split('\n');
-  return lines.every((line) => /^(Cannot find device |Command failed )/.test(line));
+  const said = complaints.trim().split('\n');
+  return said.every((line) => /^(Cannot find device |Command failed )/.test(line));
 }

@@ -1,5 +1,6 @@
 /**
- * Ends that are veth pairs: the outer sides are ports of the agent's Open vSwitch bridge, the inner sides go into the compartment.
+ * Ends that are veth pairs, wired as in a patch panel: the switch's ports are jacks (jacks.ts), each instance has cords (cords.ts), and in the panel (panel.ts)
+ * the agent plugs the ones into the others.
  */
 import { createHash } from 'node:crypto';
 import type { Dpid } from '../../../shared/domain/domain.js';
@@ -8,12 +9,13 @@ import type { Log } from '../../../shared/runtime/log.js';
 import { Unfinished } from '../../unfinished.js';
 import type { Wires, Wiring } from '../wiring.js';
 import { explain } from './explain.js';
-import { KEPT_LIMITS, KeptWires } from './kept-wires.js';
+import { Jacks } from './jacks.js';
+import { KEPT_LIMITS, KeptJacks } from './kept-jacks.js';
 import { LinkWatch } from './link-watch.js';
 import { removeLinks, vethLinks } from './links.js';
-import { Parking } from './parking.js';
+import { Panel } from './panel.js';
 import { SwitchPorts, type SwitchPortsOptions } from './switch-ports.js';
-import { VethPairs, VethWires } from './veth-wires.js';
+import { VethWires } from './veth-wires.js';
 
 export interface VethWiringOptions extends SwitchPortsOptions {
   readonly log: Log;
@@ -26,8 +28,8 @@ export class VethWiring implements Wiring {
   readonly #ports: SwitchPorts;
   readonly #unfinished: Unfinished;
   readonly #watch: LinkWatch;
-  readonly #kept: KeptWires<VethPairs>;
-  #parking: Promise<Parking> | undefined;
+  readonly #kept: KeptJacks<Jacks>;
+  #panel: Promise<Panel> | undefined;
   #dpid: Dpid | undefined;
   #next = 1;
 
@@ -37,7 +39,7 @@ export class VethWiring implements Wiring {
     this.#watch = new LinkWatch(options.log);
     this.#prefix = namePrefix(options.agent);
     const { restMs = KEPT_LIMITS.restMs } = options;
-    this.#kept = new KeptWires(() => performance.now(), { ...KEPT_LIMITS, restMs });
+    this.#kept = new KeptJacks(() => performance.now(), { ...KEPT_LIMITS, restMs });
   }
 
   get #alias(): string {
@@ -51,32 +53,32 @@ export class VethWiring implements Wiring {
 
   async create(): Promise<Wires> {
     const kept = await this.#kept.take();
-    const pairs = kept ?? (await this.#new());
-    const wires = new VethWires(pairs, (back) => this.#kept.keep(back));
+    const jacks = kept ?? (await this.#new());
+    const wires = new VethWires(jacks, (back) => this.#kept.keep(back));
     try {
-      if (!kept) await pairs.make();
+      if (!kept) await jacks.make();
       await wires.watch();
       return wires;
     } catch (error) {
-      await pairs.remove();
+      await jacks.remove();
       throw explain(error);
     }
   }
 
-  async #new(): Promise<VethPairs> {
+  async #new(): Promise<Jacks> {
     const dpid = this.#dpid ?? (await this.check());
-    this.#parking ??= Parking.open().catch((error: unknown) => {
-      this.#parking = undefined;
+    this.#panel ??= Panel.open(this.options.log).catch((error: unknown) => {
+      this.#panel = undefined;
       throw error;
     });
-    const parking = await this.#parking;
+    const panel = await this.#panel;
     const number = this.#next++;
-    return new VethPairs(
+    return new Jacks(
       {
         dpid,
         names: [`${this.#prefix}t${number}`, `${this.#prefix}n${number}`],
         alias: this.#alias,
-        parking,
+        panel,
         ports: this.#ports,
         watch: this.#watch,
       },
@@ -97,9 +99,9 @@ export class VethWiring implements Wiring {
   async close(): Promise<void> {
     await this.#kept.close();
     await this.#unfinished.finish();
-    const parking = await this.#parking;
-    this.#parking = undefined;
-    await parking?.close();
+    const panel = await this.#panel;
+    this.#panel = undefined;
+    await panel?.close();
   }
 
   /** Another agent's name may have the same digits; one that was killed may not have come to the alias. */

@@ -1,8 +1,8 @@
 /**
- * Wires that are kept for instances to come.
+ * Jacks that are kept for instances to come.
  */
 import t from 'tap';
-import { type Keepable, KeptWires } from '../../edge-agent/wiring/veth/kept-wires.js';
+import { type Keepable, KeptJacks } from '../../edge-agent/wiring/veth/kept-jacks.js';
 
 const LIMITS = { most: 2, restMs: 100 };
 
@@ -19,7 +19,7 @@ class Pair implements Keepable {
 
 t.test('each rests before it serves again, the oldest first', async (t) => {
   let now = 1000;
-  const kept = new KeptWires<Pair>(() => now, LIMITS);
+  const kept = new KeptJacks<Pair>(() => now, LIMITS);
   const [first, second] = [new Pair(), new Pair()];
   t.equal(await kept.take(), undefined, 'there is none');
   t.ok(kept.keep(first));
@@ -36,13 +36,13 @@ t.test('each rests before it serves again, the oldest first', async (t) => {
 });
 
 t.test('no more than so many are kept', async (t) => {
-  const kept = new KeptWires<Pair>(() => 0, LIMITS);
+  const kept = new KeptJacks<Pair>(() => 0, LIMITS);
   t.same([kept.keep(new Pair()), kept.keep(new Pair()), kept.keep(new Pair())], [true, true, false]);
 });
 
 t.test('those that are of no use are removed, and the next one serves', async (t) => {
   let now = 0;
-  const kept = new KeptWires<Pair>(() => now, LIMITS);
+  const kept = new KeptJacks<Pair>(() => now, LIMITS);
   const [bad, good] = [new Pair(), new Pair()];
   kept.keep(bad);
   kept.keep(good);
@@ -53,7 +53,7 @@ t.test('those that are of no use are removed, and the next one serves', async (t
 });
 
 t.test('closed, it removes all and keeps none', async (t) => {
-  const kept = new KeptWires<Pair>(() => 0, LIMITS);
+  const kept = new KeptJacks<Pair>(() => 0, LIMITS);
   const pair = new Pair();
   kept.keep(pair);
   await kept.close();
