@@ -242,6 +242,35 @@ await t.test(
   },
 );
 
+await t.test('killed, its panel is held as long as a firewall is plugged in', async (t) => {
+  const before = await machine();
+  const ends = async (): Promise<readonly string[]> =>
+    (await machine())['links']?.filter((name) => name.trim().startsWith('pg')) ?? [];
+  const first = await startAgent();
+  await remote.prepare(snapshot, epoch(10));
+  await remote.retire({ terminal: alice.name, epoch: epoch(10) });
+  await waitFor('its container to go', async () => (await docker.listContainers({ all: true })).length === 0);
+  t.equal((await ends()).length, 2, 'control: its ends are kept');
+  await stop(first, 'SIGKILL');
+  await waitFor(
+    'with nothing plugged in the ends to go with the agent',
+    async () => (await ends()).length === 0,
+  );
+
+  const second = await startAgent();
+  const { talks } = await live(t, 11, LONG_LEASE_MS);
+  await stop(second, 'SIGKILL');
+  t.ok(await talks(), 'control: a firewall goes on');
+  t.equal((await ends()).length, 2);
+  const [container] = await docker.listContainers();
+  await docker.getContainer(container?.Id ?? '').kill();
+  await waitFor('the ends to go with the last container', async () => (await ends()).length === 0);
+
+  const next = await startAgent();
+  t.equal(await stop(next, 'SIGTERM'), 0);
+  t.same(await machine(), before, 'nothing is left');
+});
+
 await t.test('stopped and continued, it does nothing that it was told before', async (t) => {
   const agent = await startAgent();
   const { id, talks } = await live(t, 5, SHORT_LEASE_MS);
