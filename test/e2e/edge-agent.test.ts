@@ -245,7 +245,7 @@ await t.test(
 await t.test('killed, its panel is held as long as a firewall is plugged in', async (t) => {
   const before = await machine();
   const ends = async (): Promise<readonly string[]> =>
-    (await machine())['links']?.filter((name) => name.trim().startsWith('pg')) ?? [];
+    (await machine()).links?.filter((name) => name.trim().startsWith('pg')) ?? [];
   const first = await startAgent();
   await remote.prepare(snapshot, epoch(10));
   await remote.retire({ terminal: alice.name, epoch: epoch(10) });
