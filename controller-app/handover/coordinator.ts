@@ -223,7 +223,7 @@ export class Coordinator {
       }
       await record.close();
     }
-    await this.#instances.idle();
+    await this.#instances.close();
   }
 
   async #move(

@@ -6,7 +6,7 @@ import type { HandoverStep } from '../../shared/api/schema.js';
 import type { Domain, Ends, InstanceId } from '../../shared/domain/domain.js';
 import type { FirewallState, RuleCounter } from '../../shared/firewall/state.js';
 import { sleep } from '../../shared/runtime/clock.js';
-import { messageOf } from '../../shared/runtime/message-of.js';
+import { Complaints } from './complaints.js';
 import { added } from './counters.js';
 import { Feed } from './feed.js';
 import type { FirewallRecord } from './firewall-record.js';
@@ -20,6 +20,7 @@ import type { Ready } from './standby.js';
 const REPEAT_MS = { first: 250, most: 10_000 } as const;
 
 export class Instances {
+  readonly complaints: Complaints;
   readonly #closing = new AbortController();
   readonly #background = new Set<Promise<void>>();
 
@@ -27,12 +28,14 @@ export class Instances {
   constructor(
     readonly options: CoordinatorOptions,
     readonly onGone: (record: FirewallRecord, placed: Placed, error: unknown) => void,
-  ) {}
+  ) {
+    this.complaints = new Complaints(options.log, options.clock);
+  }
 
-  readonly complain: Complain = ({ domain, id }, error) => {
-    const problem = { domain: domain.name, ...id, error: messageOf(error) };
-    this.options.log.warn(problem, 'a call of a domain failed');
-  };
+  /** Says that a call of a domain failed. */
+  get complain(): Complain {
+    return this.complaints.call;
+  }
 
   /**
    * A standby with what the firewall holds now, a path to it, and a feed that keeps it so. `step` is told what comes next. Fails with what the
@@ -177,8 +180,10 @@ export class Instances {
     this.#closing.abort();
   }
 
-  /** Settles when nothing is under way. */
-  async idle(): Promise<void> {
+  /** Settles when nothing is under way, and all that went wrong has been said. May be called twice. */
+  async close(): Promise<void> {
+    this.stop();
     await Promise.allSettled(this.#background);
+    this.complaints.close();
   }
 }

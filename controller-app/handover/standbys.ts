@@ -56,7 +56,7 @@ export class Standbys {
 
   #begin(record: FirewallRecord, domain: Domain): Standby {
     const { instances, strays, damping, pause } = this.parts;
-    const { clock, timings, log } = this.parts.options;
+    const { clock, timings } = this.parts.options;
     return new Standby(domain, {
       clock,
       damping,
@@ -74,11 +74,7 @@ export class Standbys {
         counters,
       }),
       discard: (placed) => instances.removeSurely(placed),
-      onProblem: (where, error) =>
-        log.warn(
-          { terminal: record.terminal.name, domain: where.name, error: messageOf(error) },
-          'no standby there at present',
-        ),
+      onProblem: (where, error) => instances.complaints.standby(where, record.terminal.name, error),
     });
   }
 }

@@ -30,12 +30,13 @@ export class QuietLog {
     private readonly log: Log,
     private readonly clock: Clock,
     private readonly pauseMs: number = PAUSE_MS,
+    private readonly maxKinds: number = MAX_KINDS,
   ) {}
 
   /** Writes the line, or counts it when `most` of its kind were written a short while ago. Peers should not be able to choose the kind. */
   say(kind: string, level: Level, fields: Readonly<Record<string, unknown>>, text: string, most = 1): void {
     if (this.#closed) return;
-    const name = this.#kinds.has(kind) || this.#kinds.size < MAX_KINDS ? kind : OTHERS;
+    const name = this.#kinds.has(kind) || this.#kinds.size < this.maxKinds ? kind : OTHERS;
     const known = this.#kinds.get(name) ?? this.#begin(name);
     if (known.written < most) {
       known.written++;

@@ -2,6 +2,7 @@
  * Standbys: the mirror that they follow, how they are fed, compared and mended, and how one takes over. Domains are the reference ones, steering is written down.
  */
 import t from 'tap';
+import { Complaints } from '../../controller-app/handover/complaints.js';
 import { Coordinator } from '../../controller-app/handover/coordinator.js';
 import { added, beyond } from '../../controller-app/handover/counters.js';
 import { Damping } from '../../controller-app/handover/damping.js';
@@ -13,8 +14,9 @@ import { type Connection, connectionKey, type TcpState } from '../../shared/fire
 import { connectionDifferences } from '../../shared/firewall/differences.js';
 import { ConnectionsDigest } from '../../shared/firewall/digest.js';
 import { type Delta, epoch, type FirewallState } from '../../shared/firewall/state.js';
-import { realClock } from '../../shared/runtime/clock.js';
+import { ManualClock, realClock } from '../../shared/runtime/clock.js';
 import { silentLog } from '../../shared/runtime/log.js';
+import { listening } from '../fixtures/besieged.js';
 import { ReferenceDomain } from '../fixtures/reference-domain.js';
 import { alice, examplePolicy } from '../fixtures/reference-environment.js';
 import { waitFor } from '../lab/wait.js';
@@ -245,6 +247,7 @@ t.test('a feed', async (t) => {
 async function system(
   t: { teardown(done: () => Promise<void>): void },
   standbys: readonly string[] = ['a', 'b', 'c'],
+  log = silentLog,
 ) {
   const domains = new Map(['a', 'b', 'c'].map((name) => [name, new ReferenceDomain(name)]));
   const [a, b, c] = [...domains.values()];
@@ -270,7 +273,7 @@ async function system(
     timings: { drainMs: 20, leaseMs: 60_000, takeoverMs: 30, digestMs: 30, retryMs: 30 },
     firstEpoch: 1,
     transfers: { read: () => ({ snapshot: 0, delta: 0 }) },
-    log: silentLog,
+    log,
     clock: realClock,
     onEvent: (event: ApiEvent) => {
       if (event.kind === 'handover') reports.push(event.report);
@@ -517,4 +520,73 @@ t.test('what the active instance tells is judged, and what was missed is mended'
     yield* changes(who, from, signal);
   };
   t.equal(coordinator.record('alice').active?.id, id);
+});
+
+t.test('what goes wrong again and again', async (t) => {
+  const away = new DomainError('unreachable', 'nobody answers');
+
+  t.test('is said once, and what is new at once', async (t) => {
+    const { log, lines } = listening();
+    const { a, b, coordinator, ready, active } = await system(t, ['b'], log);
+    await ready('b');
+    const { id } = active();
+    const said = (what: string): readonly unknown[] => lines.filter(({ msg }) => msg.startsWith(what));
+    let asked = 0;
+    a.digest = async () => {
+      asked++;
+      throw away;
+    };
+    await waitFor('many calls failed', () => asked >= 10);
+    const unreachable = { domain: 'a', terminal: 'alice', error: 'nobody answers' };
+    t.match(said('a call'), [unreachable]);
+    t.equal(said('a call').length, 1);
+    let other = 0;
+    a.digest = async () => {
+      other++;
+      throw new DomainError('invalid', `refused for the ${other}th time`);
+    };
+    await waitFor('many calls failed otherwise', () => other >= 5);
+    t.match(said('a call'), [unreachable, { error: 'refused for the 1th time' }], 'another problem');
+    t.equal(said('a call').length, 2);
+
+    let tried = 0;
+    b.prepare = async () => {
+      tried++;
+      throw away;
+    };
+    const standby = coordinator.record('alice').standbys.get('b')?.known;
+    if (standby) await b.retire(standby.id);
+    await waitFor('the standby was tried often', () => tried >= 6);
+    t.equal(said('no standby').length, 2, 'once that it is gone, once that there is no other');
+    t.equal(active().id, id);
+    await coordinator.close();
+    t.match(lines.at(-1), { leftOut: Number }, 'how often it was left out');
+  });
+
+  t.test('is told apart by terminal, domain and kind of error, and counted', async (t) => {
+    const { log, lines } = listening();
+    const clock = new ManualClock();
+    const complaints = new Complaints(log, clock);
+    const [a, b] = [new ReferenceDomain('a'), new ReferenceDomain('b')];
+    const placed = (domain: ReferenceDomain, terminal: string, number = 1) => ({
+      domain,
+      id: { terminal, epoch: epoch(number) },
+    });
+    for (let i = 1; i <= 10; i++) complaints.call(placed(a, 'alice', i), away);
+    t.match(lines, [{ domain: 'a', terminal: 'alice' }], 'whatever the epoch');
+    t.equal(lines.length, 1);
+    complaints.call(placed(b, 'alice'), away);
+    complaints.call(placed(a, 'bob'), away);
+    complaints.call(placed(a, 'alice'), new Error('something else'));
+    complaints.standby(a, 'alice', away);
+    t.equal(lines.length, 5, 'control: each of these is news');
+    for (let i = 0; i < 100; i++) complaints.call(placed(a, `terminal ${i}`), away);
+    complaints.call(placed(b, 'carol'), away);
+    t.match(lines.at(-1), { domain: 'b', terminal: 'carol' }, 'an outage of many hides nothing else');
+    clock.advance(60_000);
+    t.match(lines.at(-1), { domain: 'a', terminal: 'alice', leftOut: 9 });
+    complaints.close();
+    complaints.close();
+    t.equal(clock.pending, 0);
+  });
 });
