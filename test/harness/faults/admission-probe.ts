@@ -50,10 +50,11 @@ async function endsOn(bridge: string): Promise<readonly Ends[]> {
 
 async function admits(paguro: Pick<Paguro, 'host'>, ends: Ends): Promise<boolean> {
   const [terminal, server] = [paguro.host('h1'), paguro.host('h2')];
-  const injector = startInjector(interfaceHere(ends.terminalSide));
   // What the container lets out comes in at the outer side of its network's end.
   // Without a filter: tcpdump counts what came before its filter was in force, and never shows it.
   const capture = await startCapture(interfaceHere(ends.networkSide));
+  // Not before: whatever fails by then leaves no helper behind that would keep the program waiting.
+  const injector = startInjector(interfaceHere(ends.terminalSide));
   try {
     const openings = (['ipv4', 'ipv6'] as const).map((family) => {
       asked += 1;
