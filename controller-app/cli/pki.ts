@@ -1,8 +1,9 @@
 /**
  * `paguro pki`: a private CA and certificates, for a network in which nothing is trusted.
  */
-import { basename, resolve } from 'node:path';
+import { dirname, relative, resolve } from 'node:path';
 import { Argument, type Command, InvalidArgumentError, Option } from 'commander';
+import { stringify } from 'yaml';
 import type { Kind, TlsFiles } from '../../shared/tls/index.js';
 import { initAuthority, issueCertificate, requestOf } from '../pki/index.js';
 
@@ -45,13 +46,17 @@ export function addPkiCommands(program: Command, print: (text: string) => void):
     });
 }
 
-/** What to do with them. */
+/** What to do with them. A configuration file that uses them is taken to lie beside their folder, as the examples do. */
 function usage(kind: Kind, files: TlsFiles): string {
   if (kind === 'switch')
     return `on its machine, with all three files there:\n  ovs-vsctl set-ssl ${files.key} ${files.certificate} ${files.ca}\n  ovs-vsctl set-controller BRIDGE ssl:CONTROLLER:6653`;
-  const file = kind === 'controller' ? 'controller.yaml' : 'agent.yaml';
-  const [ca, certificate, key] = [files.ca, files.certificate, files.key].map((path) => basename(path));
-  return `in ${file}, with paths relative to it:\n  tls: { ca: ${ca}, certificate: ${certificate}, key: ${key} }`;
+  const beside = dirname(dirname(files.ca));
+  const [ca, certificate, key] = [files.ca, files.certificate, files.key].map((path) =>
+    relative(beside, path),
+  );
+  const tls = stringify({ ca, certificate, key }, { collectionStyle: 'flow', lineWidth: 0 }).trim();
+  const lines = [...(kind === 'agent' ? ['controller: wss://CONTROLLER:7653'] : []), `tls: ${tls}`];
+  return [`in ${kind}.yaml, if it lies in ${beside} (paths are relative to it):`, ...lines].join('\n  ');
 }
 
 function dayCount(text: string): number {

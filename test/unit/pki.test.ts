@@ -4,13 +4,24 @@
 import { X509Certificate } from 'node:crypto';
 import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { inspect } from 'node:util';
 import t, { type Test } from 'tap';
+import { z } from 'zod';
 import { runCli } from '../../controller-app/cli/program.js';
+import { agentConfigSchema } from '../../edge-agent/config.js';
 import { dpid } from '../../shared/domain/domain.js';
 import { run } from '../../shared/runtime/command.js';
-import { holderNamed, loadIdentity, type TlsFiles, urisOf, type Wanted } from '../../shared/tls/index.js';
+import { loadYaml } from '../../shared/runtime/yaml-config.js';
+import {
+  holderNamed,
+  loadIdentity,
+  type TlsFiles,
+  tlsFilesIn,
+  tlsSchema,
+  urisOf,
+  type Wanted,
+} from '../../shared/tls/index.js';
 import { Certificates, type Odd } from '../fixtures/certificates.js';
 
 async function pki(folder: string, ...args: string[]) {
@@ -42,7 +53,7 @@ t.test('a CA and certificates are made, and belong together', async (t) => {
   t.match(await pki(folder, 'init'), { code: 0, out: /ca\.pem/ });
   t.match(await pki(folder, 'issue', 'controller', '192.0.2.1', '2001:db8::1', 'controller.example'), {
     code: 0,
-    out: /in controller\.yaml.*\n\s+tls: \{ ca: ca\.pem, certificate: controller\.pem, key: controller\.key \}/,
+    out: /in controller\.yaml.*\n {2}tls: \{ ca: pki\/ca\.pem, certificate: pki\/controller\.pem, key: pki\/controller\.key \}\n/,
   });
   t.match(await pki(folder, 'issue', 'agent', 'edge-1', '--days', '7'), { code: 0, out: /in agent\.yaml/ });
   t.match(await pki(folder, 'issue', 'switch', '1', '00000000000000ff'), {
@@ -92,6 +103,34 @@ t.test('a CA and certificates are made, and belong together', async (t) => {
     serials.every((serial) => serial.length > 30),
     'that nobody guesses',
   );
+});
+
+t.test('what is printed can be pasted into a configuration beside the folder', async (t) => {
+  for (const name of ['pki', 'keys, {mine} #1']) {
+    const beside = dirname(await emptyFolder(t));
+    const folder = join(beside, name);
+    await pki(folder, 'init');
+    const pasted = async (kind: 'controller' | 'agent', ...names: string[]) => {
+      const { out } = await pki(folder, 'issue', kind, ...names);
+      t.match(out, new RegExp(`in ${kind}\\.yaml, if it lies in ${beside} `));
+      const file = join(beside, `${kind}.yaml`);
+      await writeFile(file, out.replaceAll(/^(?! {2}).*\n/gm, '').replaceAll(/^ {2}/gm, ''));
+      return file;
+    };
+    const controller = await pasted('controller');
+    const { data } = await loadYaml(controller, z.strictObject({ tls: tlsSchema }));
+    t.match(await loadIdentity(tlsFilesIn(beside, data.tls), { kind: 'controller' }), {
+      holder: { kind: 'controller' },
+    });
+    await t.rejects(loadIdentity(tlsFilesIn(folder, data.tls), { kind: 'controller' }), 'control: elsewhere');
+    const agent = await loadYaml(
+      await pasted('agent', 'edge-1'),
+      agentConfigSchema.partial({ name: true, bridge: true }),
+    );
+    t.match(agent.data.controller, /^wss:/);
+    const files = agent.data.tls && tlsFilesIn(beside, agent.data.tls);
+    t.ok(files && (await loadIdentity(files, { kind: 'agent', domain: 'edge-1' })));
+  }
 });
 
 t.test('nothing is overwritten, and what cannot be done is told', async (t) => {
