@@ -4,7 +4,7 @@
  * Keys are on the curve P-256, which Node, OpenSSL and Open vSwitch all take and which signs in a fraction of a millisecond. Files appear
  * whole or not at all, and never in place of others.
  */
-import { access, chmod, link, mkdir, mkdtemp, rm } from 'node:fs/promises';
+import { access, chmod, constants, link, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { CommandError, run } from '../../shared/runtime/command.js';
@@ -25,12 +25,11 @@ const USAGE: Readonly<Record<Holder['kind'], string>> = {
   switch: 'clientAuth',
 };
 
-/** Makes the folder, with mode 0700, and in it `ca.pem` and `ca.key`. Fails with a PkiError. */
+/** Makes `ca.pem` and `ca.key`, and their folder, with mode 0700, unless it is there: then it stays as it is. Fails with a PkiError. */
 export async function initAuthority(folder: string, days: number): Promise<Pick<TlsFiles, 'ca' | 'key'>> {
   await mkdir(folder, { recursive: true, mode: FOLDER_MODE }).catch((cause: unknown) => {
-    throw new PkiError('failed', `${folder} cannot be made: ${messageOf(cause)}`, { cause });
+    throw cannot(folder, 'be made', cause);
   });
-  await chmod(folder, FOLDER_MODE);
   const made = await make(folder, AUTHORITY, [
     ...['-days', String(days), '-subj', '/CN=Paguro CA'],
     ...extensions({
@@ -50,12 +49,14 @@ export async function issueCertificate(
 ): Promise<TlsFiles> {
   const authority = filesOf(folder, AUTHORITY);
   for (const file of [authority.certificate, authority.key])
-    await access(file).catch((cause: unknown) => {
-      throw new PkiError(
-        'no-authority',
-        `${file} cannot be read: run "paguro pki init" first, or name its folder with --folder`,
-        { cause },
-      );
+    await access(file, constants.R_OK).catch((cause: unknown) => {
+      throw codeOf(cause) === 'ENOENT'
+        ? new PkiError(
+            'no-authority',
+            `there is no ${file}: run "paguro pki init" first, or name its folder with --folder`,
+            { cause },
+          )
+        : cannot(file, 'be read', cause);
     });
   const names = [
     ...urisOf(holder).map((uri) => `URI:${uri}`),
@@ -89,7 +90,7 @@ function filesOf(folder: string, name: string): { readonly certificate: string; 
 async function make(folder: string, name: string, args: readonly string[]) {
   const files = filesOf(folder, name);
   const workshop = await mkdtemp(join(folder, '.new-')).catch((cause: unknown) => {
-    throw new PkiError('failed', `${folder} cannot be written to: ${messageOf(cause)}`, { cause });
+    throw cannot(folder, 'be written to', cause);
   });
   try {
     const fresh = filesOf(workshop, name);
@@ -120,14 +121,23 @@ async function place(from: string, to: string): Promise<void> {
   try {
     await link(from, to);
   } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && cause.code === 'EEXIST')
+    if (codeOf(cause) === 'EEXIST')
       throw new PkiError(
         'exists',
         `${to} is there already, and is not overwritten: move it away, or name another folder with --folder`,
         { cause },
       );
-    throw new PkiError('failed', `${to} cannot be written: ${messageOf(cause)}`, { cause });
+    throw cannot(to, 'be written', cause);
   }
+}
+
+function cannot(path: string, what: string, cause: unknown): PkiError {
+  const remedy = 'be the user whom the folder belongs to, or name another with --folder';
+  return new PkiError('failed', `${path} cannot ${what} (${messageOf(cause)}): ${remedy}`, { cause });
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
 }
 
 async function openssl(args: readonly string[]): Promise<void> {

@@ -2,7 +2,7 @@
  * The CA and its certificates: what `paguro pki` makes, what it refuses, and how a program that is given wrong files is told what to do.
  */
 import { X509Certificate } from 'node:crypto';
-import { chmod, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { inspect } from 'node:util';
@@ -171,6 +171,22 @@ t.test('nothing is overwritten, and what cannot be done is told', async (t) => {
     t.match(err, says, args.join(' '));
   }
   t.same((await readdir(folder)).sort(), files.sort(), 'and nothing was made');
+});
+
+t.test('a folder that is there keeps its mode, and one that is not to be used is told', async (t) => {
+  const folder = await emptyFolder(t);
+  await mkdir(folder, { mode: 0o755 });
+  t.match(await pki(folder, 'init'), { code: 0 });
+  t.equal(await permissions(folder), '755', 'others may have to find what else is in it');
+  t.equal(await permissions(join(folder, 'ca.key')), '600');
+  t.match(await pki(join(folder, 'ca.pem'), 'init'), {
+    code: 1,
+    err: /ca\.pem cannot be made \(.*\): .* or name another with --folder/,
+  });
+  t.match(await pki(join(folder, 'ca.pem', 'x'), 'issue', 'controller'), {
+    code: 1,
+    err: /cannot be read \(/,
+  });
 });
 
 t.test('without the program openssl it is told what to install', async (t) => {
