@@ -2,10 +2,10 @@
  * Backups of a store: one file each, in the form of a snapshot. Making one only reads, also while a controller runs; a backup has all that was
  * acknowledged before it was begun, and is checked because it is made of what was read.
  */
-import { link, mkdir } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { lchown, link, lstat, mkdir, readdir, stat } from 'node:fs/promises';
+import { basename, dirname, join, resolve } from 'node:path';
 import { Contents } from './contents.js';
-import { asStoreError } from './errors.js';
+import { asStoreError, asUnreadable, asUnwritable, isMissing } from './errors.js';
 import { fileOf, filesIn, type Loaded, loadFolder, readStoreFile, removeAllBut } from './folder.js';
 import { Journal } from './journal.js';
 import { lockStore } from './lock.js';
@@ -37,13 +37,37 @@ export async function readStore(folder: string): Promise<Loaded> {
   );
 }
 
-/** Writes a backup, in place of one of that name. Returns its bytes. */
+/** Writes a backup, in place of one of that name but of nothing else. Returns its bytes. Fails with a StoreError. */
 export async function backUp(folder: string, file: string): Promise<number> {
   const { contents } = await readStore(folder);
-  return writeSnapshot({ contents, file, number: 1 });
+  try {
+    await checkReplaceable(folder, file);
+    return await writeSnapshot({ contents, file, number: 1 });
+  } catch (cause) {
+    throw asUnwritable(file, cause);
+  }
 }
 
-/** Checks a whole backup. Fails with a StoreError `damaged` or `version`. */
+/** A slip of the keyboard must not cost a file. */
+async function checkReplaceable(folder: string, file: string): Promise<void> {
+  if (resolve(dirname(file)) === resolve(folder))
+    throw new StoreError('unwritable', `${file} would be a file of the store itself: name one elsewhere`);
+  let isBackup = false;
+  try {
+    const { header } = await readStoreFile(file, () => undefined);
+    isBackup = header === undefined || header.kind === 'snapshot';
+  } catch (error) {
+    if (isMissing(error)) return;
+    if (!(error instanceof StoreError)) throw error;
+  }
+  if (!isBackup)
+    throw new StoreError(
+      'unwritable',
+      `${file} is there already, and no backup: nothing was written. Name another file`,
+    );
+}
+
+/** Checks a whole backup. Fails with a StoreError `damaged`, `unreadable` or `version`. */
 export async function readBackup(file: string): Promise<Contents> {
   const contents = new Contents();
   const { header } = await readStoreFile(file, (header) => {
@@ -51,6 +75,8 @@ export async function readBackup(file: string): Promise<Contents> {
     return (entries) => {
       for (const entry of entries) contents.apply(entry);
     };
+  }).catch((cause: unknown) => {
+    throw asUnreadable(file, cause);
   });
   const excess = header ? contents.excess() : 'nothing';
   if (excess !== undefined)
@@ -78,6 +104,7 @@ export async function restore(folder: string, file: string, now: Date): Promise<
       await (await Journal.begin(folder, number, { kind: 'snapshot' })).close();
       await writeSnapshot({ contents, file: fileOf(folder, 'snapshot', number), number });
       await removeAllBut(folder, { snapshot: number, lastJournal: number });
+      await giveToOwner(folder, before === undefined ? [folder] : [folder, before]);
       return before;
     } finally {
       await lock.close();
@@ -105,6 +132,12 @@ async function setAside(folder: string, to: string): Promise<string | undefined>
   return to;
 }
 
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+/** What root has made belongs to the user whom the store belongs to: the controller may be no root. Links that this user has put there are not followed. */
+async function giveToOwner(folder: string, made: readonly string[]): Promise<void> {
+  if (process.getuid?.() !== 0) return;
+  const { uid, gid } = await stat(folder);
+  for (const path of made) {
+    const names = (await lstat(path)).isDirectory() ? await readdir(path) : [];
+    for (const each of [path, ...names.map((name) => join(path, name))]) await lchown(each, uid, gid);
+  }
 }

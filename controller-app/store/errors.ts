@@ -6,18 +6,49 @@ import { StoreError } from './store.js';
 
 const FULL: ReadonlySet<unknown> = new Set(['ENOSPC', 'EDQUOT', 'EFBIG']);
 
-export function asStoreError(folder: string, cause: unknown): StoreError {
+/** `meanwhile`: what becomes of a running controller, as the end of a sentence. */
+export function asStoreError(folder: string, cause: unknown, meanwhile = ''): StoreError {
   if (cause instanceof StoreError) return cause;
-  const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
-  if (FULL.has(code))
-    return new StoreError(
-      'full',
-      `there is no room for the store ${folder} (${messageOf(cause)}): make room on its disk. Until then policies, placements and handovers are refused, and firewalls go on as they are`,
-      { cause },
-    );
+  const what = messageOf(cause);
+  return isFull(cause)
+    ? new StoreError(
+        'full',
+        `there is no room for the store ${folder} (${what}): make room on its disk${meanwhile}`,
+        { cause },
+      )
+    : new StoreError(
+        'unwritable',
+        `the store ${folder} cannot be used (${what}): it must be a folder that this program may read and write${meanwhile}`,
+        { cause },
+      );
+}
+
+/** Of a backup that is to be read. */
+export function asUnreadable(file: string, cause: unknown): StoreError {
+  if (cause instanceof StoreError) return cause;
+  const remedy = 'name a file that "paguro store backup" wrote';
+  return new StoreError('unreadable', `${file} cannot be read (${messageOf(cause)}): ${remedy}`, { cause });
+}
+
+/** Of a backup that is to be written. */
+export function asUnwritable(file: string, cause: unknown): StoreError {
+  if (cause instanceof StoreError) return cause;
+  const remedy = isFull(cause) ? 'make room there, or name' : 'name';
   return new StoreError(
-    'unwritable',
-    `the store ${folder} cannot be used (${messageOf(cause)}): it must be a folder that this program may read and write. Until then policies, placements and handovers are refused, and firewalls go on as they are`,
+    isFull(cause) ? 'full' : 'unwritable',
+    `${file} cannot be written (${messageOf(cause)}): ${remedy} a file in a folder that you may write to`,
     { cause },
   );
+}
+
+export function isMissing(error: unknown): boolean {
+  return codeOf(error) === 'ENOENT';
+}
+
+function isFull(error: unknown): boolean {
+  return FULL.has(codeOf(error));
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
 }

@@ -112,10 +112,18 @@ export interface ControllerStore extends Closable {
  * unwritable  the folder cannot be written to, for another reason
  * in-use      another process has the store
  * damaged     what is on disk is not what was written
+ * unreadable  a backup is not there, or may not be read
  * version     another version of the program wrote it
  * closed      the store is closed already
  */
-export type StoreErrorCode = 'full' | 'unwritable' | 'in-use' | 'damaged' | 'version' | 'closed';
+export type StoreErrorCode =
+  | 'full'
+  | 'unwritable'
+  | 'in-use'
+  | 'damaged'
+  | 'unreadable'
+  | 'version'
+  | 'closed';
 
 /** `message` says what to do. */
 export class StoreError extends CodedError<StoreErrorCode> {

@@ -19,6 +19,10 @@ import { type Batch, Pending } from './pending.js';
 import { writeSnapshot } from './snapshot.js';
 import { StoreError, type StoreHealth } from './store.js';
 
+/** When nothing can be written: as the end of a sentence. */
+const MEANWHILE =
+  '. Until then policies, placements and handovers are refused, and firewalls go on as they are';
+
 export interface WriterLimits {
   /** How long a fact may wait for others before it is written, in ms. */
   readonly gatherMs: number;
@@ -147,8 +151,9 @@ export class Writer {
       else batch.kept();
       this.#considerAnother();
     } catch (error) {
-      this.#fail(asStoreError(folder, error));
-      this.#lose(batch, asStoreError(folder, error));
+      const problem = asStoreError(folder, error, MEANWHILE);
+      this.#fail(problem);
+      this.#lose(batch, problem);
     }
   }
 
@@ -218,7 +223,7 @@ export class Writer {
       this.#recovering = false;
       log.info({ store: folder }, 'what happened is kept again');
     } catch (error) {
-      this.#fail(asStoreError(folder, error));
+      this.#fail(asStoreError(folder, error, MEANWHILE));
     }
   }
 

@@ -3,7 +3,7 @@
  * and as the program that a user starts.
  */
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -377,10 +377,12 @@ t.test('store: what is kept is shown, backed up while a controller runs, and put
   t.match(json, { terminals: [{ name: 'alice', lastEpoch: 41, placement: 'stay' }], instances: [] });
 
   const file = join(folder, 'backup');
-  t.match(await run('store', 'backup', file, '--config', config), {
-    code: 0,
-    out: /backup has all that was kept/,
-  });
+  for (const time of ['first', 'again'])
+    t.match(
+      await run('store', 'backup', file, '--config', config),
+      { code: 0, out: /backup has all that was kept/ },
+      `${time}: an earlier backup may go`,
+    );
   t.match(await run('store', 'restore', file, '--config', config), {
     code: 1,
     err: new RegExp(`in use by process ${process.pid}: stop that first`),
@@ -399,7 +401,28 @@ t.test('store: what is kept is shown, backed up while a controller runs, and put
     code: 1,
     err: /backup cannot be used: /,
   });
-  t.match(await run('store', 'restore', join(folder, 'none'), '--config', config), { code: 1, err: /none/ });
+  t.match(await run('store', 'restore', join(folder, 'none'), '--config', config), {
+    code: 1,
+    err: /none cannot be read \(.*\): name a file that "paguro store backup" wrote/,
+  });
+  const files = {
+    config,
+    folder,
+    journal: join(folder, 'kept', 'journal-00000009'),
+    inNone: join(folder, 'none', 'x'),
+  };
+  const kept = await readFile(config, 'utf8');
+  for (const [name, says] of [
+    ['config', /is there already, and no backup: nothing was written\. Name another file/],
+    ['folder', /is there already, and no backup/],
+    ['journal', /would be a file of the store itself/],
+    ['inNone', /cannot be written \(.*\): name a file in a folder that you may write to/],
+  ] as const) {
+    t.match(await run('store', 'backup', files[name], '--config', config), { code: 1, err: says }, name);
+  }
+  t.equal(await readFile(config, 'utf8'), kept, 'nothing is lost by a slip');
+  const names = await readdir(folder);
+  t.notOk(names.some((name) => name.endsWith('.tmp')));
   await writeFile(config, (await readFile(config, 'utf8')).replace('store: kept', 'store: false'));
   t.match(await run('store', 'backup', file, '--config', config), { code: 1, err: /says "store: false"/ });
 });

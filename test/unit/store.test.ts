@@ -1,7 +1,19 @@
 /**
  * The store: what is kept is what was said, files that are cut short or altered, backups, and what the parts of the controller make of it.
  */
-import { copyFile, mkdtemp, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import {
+  chown,
+  copyFile,
+  lstat,
+  mkdtemp,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  symlink,
+  truncate,
+  writeFile,
+} from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pack } from 'msgpackr';
@@ -466,6 +478,21 @@ t.test('a damaged store can be replaced, and its files are kept', async (t) => {
   const again = await open(path);
   t.equal(again.terminal('alice').read().lastEpoch, 6);
   await again.close();
+});
+
+t.test('what is put back belongs to the user whom the store belongs to', async (t) => {
+  const { path } = await filledJournal(t);
+  const backup = `${path}-backup`;
+  await backUp(path, backup);
+  const nobody = process.getuid?.() === 0 ? 65_534 : (process.getuid?.() ?? 0);
+  await chown(path, nobody, nobody);
+  // A user's own link to somebody else's file.
+  await symlink(backup, join(path, 'snapshot-99999999'));
+  const before = await restore(path, backup, new Date());
+  const owned = [path, before ?? '', ...(await readdir(path)).map((name) => join(path, name))];
+  t.ok(owned.length >= 5);
+  for (const each of owned) t.equal((await lstat(each)).uid, nobody, each);
+  t.equal((await stat(backup)).uid, process.getuid?.(), 'control: and nothing else does');
 });
 
 t.test('one controller at a time', async (t) => {
