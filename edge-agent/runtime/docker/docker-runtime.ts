@@ -195,6 +195,10 @@ export class DockerRuntime implements InstanceRuntime {
     if (/\bE[MN]FILE\b/.test(message)) {
       return new DomainError('not-ready', `Docker could not be asked${MORE_DESCRIPTORS}`, { cause: error });
     }
+    if (statusOf(error) === undefined && /\bEACCES\b/.test(message)) {
+      const what = `this user may not use ${this.options.socketPath}: run the agent as root (${message})`;
+      return new DomainError('not-ready', what, { cause: error });
+    }
     if (statusOf(error) === undefined) {
       return new DomainError(
         'not-ready',
