@@ -26,7 +26,7 @@ export function asStoreError(folder: string, cause: unknown, meanwhile = ''): St
 /** Of a backup that is to be read. */
 export function asUnreadable(file: string, cause: unknown): StoreError {
   if (cause instanceof StoreError) return cause;
-  const remedy = 'name a file that "paguro store backup" wrote';
+  const remedy = 'name a file that "paguro store backup" wrote, and that you may read';
   return new StoreError('unreadable', `${file} cannot be read (${messageOf(cause)}): ${remedy}`, { cause });
 }
 
