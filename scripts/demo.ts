@@ -11,14 +11,10 @@ import type { MainJobResult } from '../test/harness/main-job/result.js';
 import type { Paguro } from '../test/harness/paguro.js';
 import { currentLab, tail } from '../test/lab/index.js';
 import { renderResult, renderStep } from './demo-report.js';
+import { end, endWhenAsked, howToLookIn } from './in-lab.js';
 
 const USAGE = `usage: npm run demo -- [--json]
   --json: the last line of standard output is the whole result as one JSON object`;
-
-/** Ends the lab, and with it everything in it. */
-function end(code: number): never {
-  process.exit(code);
-}
 
 function readArguments(): { json: boolean } {
   try {
@@ -50,15 +46,10 @@ async function follow(paguro: Paguro): Promise<void> {
   }
 }
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
-    say(`\n${signal}: the lab ends, and with it everything that was started`);
-    end(signal === 'SIGINT' ? 130 : 143);
-  });
-}
+endWhenAsked(say);
 
 say('Paguro: a personal firewall moves live from an SDN domain to an edge domain and back.');
-say(`Look into it from another terminal:\n  npx paguro --api unix:${currentLab().apiSocket} status\n`);
+say(howToLookIn());
 try {
   const result: MainJobResult = await runMainJob({
     onStep: (text) => say(`${(at() / 1000).toFixed(1).padStart(5)} s  ${text}`),

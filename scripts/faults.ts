@@ -9,17 +9,13 @@ import { CELLS, type Cell, REPRESENTATIVES } from '../test/harness/faults/cells.
 import { Matrix } from '../test/harness/faults/matrix.js';
 import type { CellResult } from '../test/harness/faults/run-cell.js';
 import { markdown, oneLine, tables } from '../test/harness/faults/table.js';
+import { end, endWhenAsked, howToLookIn } from './in-lab.js';
 import { table } from './table.js';
 
 const USAGE = `usage: npm run faults -- [--representatives | --list] [--markdown] [--evidence FOLDER] [NAME-OR-PART-OF-ONE…]
   without a name all ${CELLS.length} cells; "steer ×" and "agent killed" are parts of names
   --markdown          the tables in the end in Markdown
   --evidence FOLDER   keep logs and the state of everything for each cell that goes wrong`;
-
-/** Ends the lab, and with it everything in it. */
-function end(code: number): never {
-  process.exit(code);
-}
 
 interface Wanted {
   readonly cells: readonly Cell[];
@@ -67,6 +63,8 @@ function wanted(): Wanted {
 const { cells, evidence, print } = wanted();
 const began = performance.now();
 const results: CellResult[] = [];
+endWhenAsked(console.error);
+console.error(howToLookIn());
 try {
   const matrix = await Matrix.start(evidence);
   for (const cell of cells) {

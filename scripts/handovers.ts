@@ -9,6 +9,7 @@ import { messageOf } from '../shared/runtime/message-of.js';
 import { runHandovers } from '../test/harness/handovers/job.js';
 import { currentLab, tail } from '../test/lab/index.js';
 import { isGood, ProgressTable, renderResult } from './handovers-report.js';
+import { end, endWhenAsked, howToLookIn } from './in-lab.js';
 import { machine } from './machine.js';
 
 interface Options {
@@ -51,11 +52,6 @@ const program = new Command('npm run handovers --')
   .allowExcessArguments(false)
   .exitOverride();
 
-/** Ends the lab, and with it everything in it. */
-function end(code: number): never {
-  process.exit(code);
-}
-
 function readArguments(): Options {
   try {
     return program.parse().opts<Options>();
@@ -71,18 +67,11 @@ const say = (text: string): void => console.error(text);
 const step = (text: string): void =>
   say(`${((performance.now() - start) / 1000).toFixed(1).padStart(6)} s  ${text}`);
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
-    say(`\n${signal}: the lab ends, and with it everything that was started`);
-    end(signal === 'SIGINT' ? 130 : 143);
-  });
-}
+endWhenAsked(say);
 
 try {
   const about = await machine();
-  say(
-    `${about.text}\nLook into it from another terminal:\n  npx paguro --api unix:${currentLab().apiSocket} status\n`,
-  );
+  say(`${about.text}\n${howToLookIn()}`);
   const table = new ProgressTable(count);
   const { result, details } = await runHandovers({
     handovers: count,

@@ -8,13 +8,9 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { messageOf } from '../shared/runtime/message-of.js';
 import { type SoakResult, soak } from '../test/harness/soak/soak.js';
 import { growth, mib, trendOf } from '../test/harness/soak/usage.js';
+import { end, endWhenAsked, howToLookIn } from './in-lab.js';
 
 const MAX_SEED = 2 ** 32 - 1;
-
-/** Ends the lab, and with it everything in it. */
-function end(code: number): never {
-  process.exit(code);
-}
 
 const numberFrom =
   (least: number, most: number) =>
@@ -57,8 +53,10 @@ function usageLines(usage: SoakResult['usage']): { lines: readonly string[]; gro
   return { lines, grown };
 }
 
+endWhenAsked(console.error);
 try {
   console.log(`seed ${seed}, ${minutes} min`);
+  console.error(howToLookIn());
   const result = await soak({
     ...{ minutes, seed },
     evidence: evidence === undefined ? undefined : resolve(evidence),

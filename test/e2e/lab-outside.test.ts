@@ -207,3 +207,20 @@ t.test('the logs of a lab are kept where PAGURO_KEEP says, when its program fail
   t.same(readdirSync(`${kept}/${lab}`), ['program.log'], 'logs alone: no keys, no sockets');
   t.equal(readFileSync(`${kept}/${lab}/program.log`, 'utf8'), 'why');
 });
+
+t.test('who is not root is told so in one sentence', async (t) => {
+  // May read all files: the project's folder may be root's alone.
+  const reading = ['--inh-caps=+dac_read_search', '--ambient-caps=+dac_read_search'];
+  const nobody = ['--reuid=65534', '--regid=65534', '--clear-groups', ...reading];
+  const child = spawn('setpriv', [...nobody, process.execPath, EVERYTHING], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let said = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding('utf8').on('data', (text) => {
+      said += text;
+    });
+  const code = await new Promise((resolve) => child.once('close', resolve));
+  t.equal(code, 1);
+  t.equal(said, 'a lab makes namespaces of its own: run this as root (sudo)\n');
+});

@@ -8,8 +8,16 @@
  * evaluated (so that tap, for one, speaks once). Standard input, output and error are the same. Inside, the lab is ready when the
  * import returns.
  */
+import { LabError } from './error.js';
 import { reExecuteInLab } from './launch.js';
 import { insideLab, prepareLab } from './prepare.js';
 
-if (!insideLab()) reExecuteInLab();
-prepareLab();
+try {
+  if (!insideLab()) reExecuteInLab();
+  prepareLab();
+} catch (error) {
+  if (!(error instanceof LabError)) throw error;
+  // It says what to do, and where it was thrown tells nobody anything.
+  console.error(error.message);
+  process.exit(1);
+}
