@@ -40,6 +40,12 @@ export class StatedGroups {
     return version === this.#version;
   }
 
+  /** Do these groups differ, compared once more, in the same as before? */
+  isStill({ texts }: Differing, groups: Groups): boolean {
+    const now = this.differing(groups).texts;
+    return now.size === texts.size && [...texts].every(([group, text]) => now.get(group) === text);
+  }
+
   /**
    * States what differs. Settles when everything stated so far has been confirmed; when `state` fails, nothing
    * is known, and the next change states all its groups.

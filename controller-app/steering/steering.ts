@@ -12,7 +12,7 @@ import { SteeringError } from './errors.js';
 import { type FrameTaker, Holding } from './holding.js';
 import { SwitchPorts } from './ports.js';
 import { pathGroup, steeringRules } from './rules.js';
-import { StagedLead, type StagedRules } from './staged-lead.js';
+import { StagedLeads, type StagedRules } from './staged-lead.js';
 import { StatedGroups } from './stated.js';
 import type { Topology } from './topology.js';
 import {
@@ -55,8 +55,7 @@ export class Steering {
   readonly #views = new Map<string, TerminalView>();
   readonly #ports: SwitchPorts;
   readonly #stated = new Map<Dpid, StatedGroups>();
-  /** By terminal. */
-  readonly #staged = new Map<string, StagedLead>();
+  readonly #staged = new StagedLeads();
   readonly #holding: Holding;
 
   constructor(options: SteeringOptions) {
@@ -70,13 +69,13 @@ export class Steering {
   }
 
   close(): void {
-    this.#unstage();
+    this.#staged.close();
     this.#holding.close();
   }
 
   /** The ports of a switch whose link is up, as they are now. All rules are stated again: it may have come back. */
   async setPorts(dpid: Dpid, ports: ReadonlyMap<string, number>): Promise<void> {
-    this.#unstage();
+    this.#staged.changed();
     this.#ports.set(dpid, ports);
     const groups = this.#groups(dpid, [...this.#views.values()]);
     await this.#stated.get(dpid)?.replace(groups, (all) => this.#options.host.setGroups(dpid, all));
@@ -126,7 +125,7 @@ export class Steering {
 
   /**
    * Sends the switches what will lead the terminal's traffic through this instance, without any effect: `setActive` or `takeOver` of it is one message then. Of no use
-   * any more when anything else changes or some seconds pass; then they do as without it. Never fails.
+   * any more when something of the terminal changes, or other things do and with them those rules, or some seconds pass; then they do as without it. Never fails.
    */
   async stage(id: InstanceId): Promise<void> {
     const { terminal } = id;
@@ -134,16 +133,11 @@ export class Steering {
     const number = numbers.known(id);
     const view = this.#views.get(terminal);
     if (number === undefined || !view?.paths.some((path) => path.number === number)) return;
-    this.#staged.get(terminal)?.discard();
-    const lead = new StagedLead(number);
-    this.#staged.set(terminal, lead);
-    const updated = { ...view, led: number };
-    const views = new Map(this.#views).set(terminal, updated);
+    const lead = this.#staged.begin(terminal, number);
+    const groups = this.#groupsFor({ ...view, led: number });
     await Promise.all(
       [...this.#stated].map(([dpid, stated]) =>
-        lead.send(dpid, stated, this.#groups(dpid, [updated], views), (differing) =>
-          host.stageGroups(dpid, differing),
-        ),
+        lead.send(dpid, stated, groups(dpid), (differing) => host.stageGroups(dpid, differing)),
       ),
     );
   }
@@ -223,36 +217,20 @@ export class Steering {
       throw new SteeringError('no-path', `no path leads to the instance of ${terminal} in epoch ${id.epoch}`);
     }
     await this.#holding.release(terminal, number);
-    const staged = this.#takeStaged(terminal, number);
-    const lead = (view: TerminalView): TerminalView => ({ ...view, led: number });
-    if (staged) await this.#stateStaged(staged, lead(this.#view(terminal)), settle);
-    else await this.#change(terminal, lead, settle);
+    const { switches } = this.#options.topology;
+    const led = { ...this.#view(terminal), led: number };
+    const staged = this.#staged.take(terminal, number, switches, this.#groupsFor(led));
+    if (staged) {
+      this.#see(led);
+      await Promise.all(switches.map((dpid) => settle(dpid, staged.state(dpid))));
+    } else await this.#change(terminal, (view) => ({ ...view, led: number }), settle);
     this.#holding.end(terminal);
-  }
-
-  /** What was staged of leading to this instance, if it is still what the switches need. */
-  #takeStaged(terminal: string, number: number): StagedLead | undefined {
-    const staged = this.#staged.get(terminal);
-    this.#staged.delete(terminal);
-    if (staged?.number === number && staged.isFor(this.#options.topology.switches)) return staged;
-    staged?.discard();
-    return undefined;
-  }
-
-  async #stateStaged(staged: StagedLead, view: TerminalView, settle: Settle): Promise<void> {
-    this.#see(view);
-    await Promise.all(this.#options.topology.switches.map((dpid) => settle(dpid, staged.state(dpid))));
   }
 
   /** A terminal is seen otherwise, and what was staged follows from what was. */
   #see(view: TerminalView): void {
-    this.#unstage();
+    this.#staged.changed(view.terminal.name);
     this.#views.set(view.terminal.name, view);
-  }
-
-  #unstage(): void {
-    for (const lead of this.#staged.values()) lead.discard();
-    this.#staged.clear();
   }
 
   async #change(
@@ -277,6 +255,12 @@ export class Steering {
     const view = this.#views.get(terminal);
     if (!view) throw new SteeringError('no-path', `there is no terminal ${terminal}`);
     return view;
+  }
+
+  /** What a switch would be told if the terminal were seen so. */
+  #groupsFor(view: TerminalView): (dpid: Dpid) => Map<string, Rule[]> {
+    const views = new Map(this.#views).set(view.terminal.name, view);
+    return (dpid) => this.#groups(dpid, [view], views);
   }
 
   #groups(

@@ -509,7 +509,7 @@ t.test('a topology with a loop is led along a tree', async (t) => {
 });
 
 /** Steering over switches that confirm, are away, or fail; what each was told to have, by group. */
-function live() {
+function live(others: readonly { readonly name: string; readonly mac: string }[] = []) {
   const has = new Map<Dpid, Map<string, readonly Rule[]>>([s1, s2, s3].map((at) => [at, new Map()]));
   const away = new Set<Dpid>();
   const failing = new Set<Dpid>();
@@ -534,7 +534,7 @@ function live() {
   };
   const steering = new Steering({
     topology: open,
-    terminals: [terminal],
+    terminals: [terminal, ...others],
     host: {
       setGroups,
       stageGroups: async (at, groups) => {
@@ -658,7 +658,6 @@ t.test('what was staged leads nowhere until the switch, and then as if it had no
 });
 
 for (const [what, happen] of [
-  ['a port goes', ({ steering }) => steering.setPorts(s1, new Map([['t1', 1]]))],
   ['the terminal moves', ({ steering }) => steering.setAttachments('alice', [attachedTo(s2)])],
   [
     'the controller listens otherwise',
@@ -693,6 +692,105 @@ for (const [what, happen] of [
     t.same(one.has, plain.has);
     for (const { steering } of [one, plain]) steering.close();
   });
+
+const bob = { name: 'bob', mac: '02:00:00:00:00:0b' };
+const bobs = (number: number): InstanceId => ({ terminal: 'bob', epoch: epoch(number) });
+const bobsPath = ({ steering, ids }: ReturnType<typeof live>, number: number, at: Dpid): Promise<void> =>
+  steering.addPath(bobs(number), {
+    kind: 'pipeline',
+    dpid: at,
+    instance: ids.of(bobs(number), 'steering'),
+  });
+const withPort = (at: Dpid): ReadonlyMap<string, number> => new Map([...(ports.get(at) ?? []), ['new', 40]]);
+
+for (const [what, used, happen] of [
+  ['another terminal gets an instance in the same switch', true, (all) => bobsPath(all, 1, s2)],
+  [
+    'an instance of another terminal goes',
+    true,
+    async (all) => {
+      await bobsPath(all, 1, s2);
+      await all.steering.removePath(bobs(1));
+    },
+  ],
+  [
+    'the controller listens to another terminal',
+    true,
+    ({ steering }) => steering.setListening('bob', { index: 1, dhcp: true, claims: ['fd00::9'] }),
+  ],
+  [
+    'another terminal attaches where nothing floods to what was staged',
+    true,
+    ({ steering }) => steering.setAttachments('bob', [attachedTo(s3)]),
+  ],
+  [
+    'another terminal is led in a third switch',
+    true,
+    async (all) => {
+      await bobsPath(all, 1, s3);
+      await all.steering.setActive(bobs(1));
+    },
+  ],
+  ['a host comes in a third switch', true, ({ steering }) => steering.setPorts(s3, withPort(s3))],
+  [
+    'another terminal is led into the same switch: what is flooded there reaches both',
+    false,
+    async (all) => {
+      await bobsPath(all, 1, s2);
+      await all.steering.setActive(bobs(1));
+    },
+  ],
+  [
+    'another terminal attaches where a host was: what is flooded there goes elsewhere',
+    false,
+    ({ steering }) => steering.setAttachments('bob', [attachedTo(s2)]),
+  ],
+  ['a host comes in the same switch', false, ({ steering }) => steering.setPorts(s2, withPort(s2))],
+  ['a port goes', false, ({ steering }) => steering.setPorts(s1, new Map([['t1', 1]]))],
+  [
+    'a change of another terminal fails',
+    false,
+    async ({ steering, failing, away }) => {
+      failing.add(s3);
+      await steering.setAttachments('bob', [attachedTo(s3)]).catch(() => {});
+      away.delete(s3);
+    },
+  ],
+] as const satisfies readonly (readonly [
+  string,
+  boolean,
+  (all: ReturnType<typeof live>) => Promise<unknown>,
+])[])
+  t.test(`${what}: what was staged is ${used ? 'still used' : 'not used'}`, async (t) => {
+    const [one, plain] = [live([bob]), live([bob])];
+    for (const { start } of [one, plain]) await start();
+    await one.steering.stage(one.id(2));
+    for (const all of [one, plain]) await happen(all);
+    t.equal(one.waits(), 3, 'it waits');
+    for (const { steering, id } of [one, plain]) await steering.setActive(id(2));
+    t.same([one.used.toSorted(), one.waits()], [used ? [s1, s2, s3] : [], 0]);
+    t.same(plain.used, []);
+    t.same(one.has, plain.has, 'every rule of every switch is as without it');
+    for (const { steering } of [one, plain]) steering.close();
+  });
+
+t.test('of two terminals each has what was staged of it, also when both are led elsewhere', async (t) => {
+  const one = live([bob]);
+  const { steering, id, used, waits } = one;
+  await one.start();
+  await bobsPath(one, 1, s3);
+  await steering.stage(id(2));
+  await steering.stage(bobs(1));
+  const both = waits();
+  t.ok(both > 3);
+  await steering.setActive(id(2));
+  t.same([used.length, waits()], [3, both - 3]);
+  await steering.setActive(bobs(1));
+  t.same([used.length, waits()], [both, 0]);
+  await steering.stage(id(1));
+  steering.close();
+  t.equal(waits(), 0);
+});
 
 t.test('what was staged and is undone leaves nothing; another may be staged after it', async (t) => {
   const { steering, waits, used, id, leads, start } = live();
