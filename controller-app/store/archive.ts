@@ -94,10 +94,8 @@ export async function restore(folder: string, file: string, now: Date): Promise<
     await mkdir(folder, { recursive: true, mode: 0o700 });
     const lock = await lockStore(folder);
     try {
-      const before = await setAside(
-        folder,
-        `${folder}-before-${now.toISOString().replace(/[-:]|\..*/g, '')}`,
-      );
+      const time = now.toISOString().replace(/[-:]|\..*/g, '');
+      const before = await setAside(folder, await freeName(`${folder}-before-${time}`));
       const { snapshot, journal } = await filesIn(folder);
       const number = Math.max(0, ...snapshot, ...journal) + 1;
       // It means nothing until the snapshot has its name; from then on nothing else does.
@@ -111,6 +109,18 @@ export async function restore(folder: string, file: string, now: Date): Promise<
     }
   } catch (error) {
     throw asStoreError(folder, error);
+  }
+}
+
+/** Another store may have been put aside in the same second. */
+async function freeName(path: string): Promise<string> {
+  for (let number = 1; ; number++) {
+    const name = number === 1 ? path : `${path}-${number}`;
+    const isTaken = await lstat(name).then(
+      () => true,
+      () => false,
+    );
+    if (!isTaken) return name;
   }
 }
 

@@ -480,6 +480,21 @@ t.test('a damaged store can be replaced, and its files are kept', async (t) => {
   await again.close();
 });
 
+t.test('what is put back twice in a second puts both aside', async (t) => {
+  const { path } = await filledJournal(t);
+  const backup = `${path}-backup`;
+  await backUp(path, backup);
+  const store = await open(path);
+  await store.terminal('alice').setEpoch(99);
+  await store.close();
+  const now = new Date();
+  const [first, second] = [await restore(path, backup, now), await restore(path, backup, now)];
+  const epochs = [first, second].map(
+    async (file) => (await readBackup(file ?? '')).terminal('alice').lastEpoch,
+  );
+  t.same(await Promise.all(epochs), [99, 6]);
+});
+
 t.test('what is put back belongs to the user whom the store belongs to', async (t) => {
   const { path } = await filledJournal(t);
   const backup = `${path}-backup`;
