@@ -42,7 +42,7 @@ const program = new Command('npm run handovers --')
     '--rate <n>',
     'so many datagrams a second, of each family in each direction; TCP in proportion',
     numberFrom(10, 2_000),
-    1_000,
+    500,
   )
   .option(
     '--no-priorities',
