@@ -114,7 +114,7 @@ export class Paguro {
       options.docker === false ? undefined : startDocker(),
     ]);
     const { priorities = false } = options;
-    if (priorities) await orderNetwork(openVSwitch, net, docker);
+    if (priorities) await orderNetwork(openVSwitch, net);
     await options.beforeController?.(net);
     const started = async ({ pid }: Daemon) => {
       if (priorities) await orderProgram(pid);

@@ -31,10 +31,7 @@ export interface DockerOptions {
 export interface Docker {
   /** Docker's usual one, as seen in the lab: clients need no configuration. */
   readonly socketPath: string;
-  /** Of dockerd. */
   readonly pid: number;
-  /** Of dockerd and containerd. */
-  readonly pids: readonly number[];
   readonly logFile: string;
   /** Ends both daemons; containers that still run are stopped by the kernel with the lab. May be called twice. */
   close(): Promise<void>;
@@ -75,7 +72,6 @@ export async function startDocker({ storageDriver = 'overlay2' }: DockerOptions 
   return {
     socketPath: SOCKET,
     pid: dockerd.pid,
-    pids: [dockerd.pid, containerd.pid],
     logFile: dockerd.logFile,
     close: async () => {
       await dockerd.close();
