@@ -130,6 +130,9 @@ export function renderResult(result: HandoversResult, details: HandoversDetails)
       ['the longest gaps at any time', '', 'begin'],
       details.longestGaps.map((gap) => [flowName(gap.flow), ms(gap.ms), place(gap)]),
     ),
+    ...(details.priorities
+      ? []
+      : ['All programs competed alike for the processors: what a gap is here is theirs, too.']),
     ...list,
   ].join('\n\n');
 }

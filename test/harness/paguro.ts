@@ -28,7 +28,7 @@ import {
 } from '../lab/index.js';
 import { type AgentSpec, asAgent, mayLearn, ofAlice, overTls, withoutTimings } from './configuration.js';
 import type { Host } from './hosts/host.js';
-import { orderNetwork, orderProgram } from './priorities.js';
+import { NO_ORDER, type Order, orderLab } from './priorities.js';
 
 const CONTROLLER = fileURLToPath(new URL('../../controller-app/main.js', import.meta.url));
 const AGENT = fileURLToPath(new URL('../../edge-agent/main.js', import.meta.url));
@@ -60,10 +60,10 @@ export interface PaguroOptions {
   readonly docker?: boolean;
   /** Default: edge-1, beside s2. */
   readonly agents?: readonly AgentSpec[];
-  /** Default false: all programs compete alike for the processors. See priorities.ts. */
+  /** Whether the programs have an order, see priorities.ts. Default: false. */
   readonly priorities?: boolean;
   /** Called when the network is there and no controller yet. */
-  readonly beforeController?: (net: Mininet) => Promise<void>;
+  readonly beforeController?: (net: Mininet, order: Order) => Promise<void>;
 }
 
 /** A running system. Everything in it ends with the lab; `close` ends it in order. */
@@ -79,7 +79,7 @@ export class Paguro {
     readonly docker: Docker | undefined,
     readonly folder: string,
     readonly agents: readonly AgentSpec[],
-    private readonly started: (program: Daemon) => Promise<void>,
+    readonly order: Order,
     socket: string,
   ) {
     this.api = new ApiClient(`unix:${socket}`);
@@ -113,13 +113,9 @@ export class Paguro {
       startMininet({ controllers: [`${tls ? 'ssl' : 'tcp'}:127.0.0.1:6653`], ...options.network }),
       options.docker === false ? undefined : startDocker(),
     ]);
-    const { priorities = false } = options;
-    if (priorities) await orderNetwork(openVSwitch, net);
-    await options.beforeController?.(net);
-    const started = async ({ pid }: Daemon) => {
-      if (priorities) await orderProgram(pid);
-    };
-    const paguro = new Paguro(net, docker, lab.folder, agents, started, lab.apiSocket);
+    const order = options.priorities ? await orderLab(openVSwitch, net) : NO_ORDER;
+    await options.beforeController?.(net, order);
+    const paguro = new Paguro(net, docker, lab.folder, agents, order, lab.apiSocket);
     await paguro.startController();
     await Promise.all(agents.map(({ name }) => paguro.startAgent(name)));
     return paguro;
@@ -151,7 +147,7 @@ export class Paguro {
       },
       { name: 'controller', hint: 'The controller did not come up with its switches.', timeoutMs: READY_MS },
     );
-    await this.started(this.#controller);
+    await this.order.program(this.#controller.pid);
     void this.#listen();
   }
 
@@ -172,7 +168,7 @@ export class Paguro {
       },
     );
     this.#agents.set(name, daemon);
-    await this.started(daemon);
+    await this.order.program(daemon.pid);
   }
 
   async stopAgent(name = FIRST_AGENT): Promise<void> {

@@ -181,6 +181,8 @@ t.test('the tables say what was found', async (t) => {
   t.match(text, /h1 to h2, ipv6 +2\.0 ms +handover 12, role, after 31 ms/);
   t.match(text, /drop_action_of_pipeline +4/);
   t.match(text, /- a TCP connection is dead/);
+  t.notMatch(text, /competed alike/);
+  t.match(renderResult(RESULT, { ...DETAILS, priorities: false }), /competed alike/);
   const table = new ProgressTable(200);
   const report = { to: 'edge-1', phases: [{ name: 'switch' as const, ms: 1.5 }] };
   const lines = [1, 2, 3, 4, 5, 6, 7, 8].flatMap((done) =>

@@ -7,7 +7,6 @@ import { realClock, sleep } from '../../../shared/runtime/clock.js';
 import { waitFor } from '../../lab/index.js';
 import { type FlowReport, monotonicMs } from '../hosts/index.js';
 import { Paguro } from '../paguro.js';
-import { AS_HOST } from '../priorities.js';
 import { type Quantiles, quantiles } from '../quantiles.js';
 import { machineNoise } from './machine-noise.js';
 import { type MoveKind, moveKind, moveLink, moveRole } from './moves.js';
@@ -62,6 +61,7 @@ export interface Loss {
 
 /** What else there is to say. */
 export interface HandoversDetails {
+  /** Whether the lab's programs had an order: see priorities.ts. */
   readonly priorities: boolean;
   /** The longest time in which a program that did nothing but look at the clock got no processor, in windows of the same length, before anything ran. */
   readonly machineGapMs: Quantiles;
@@ -227,7 +227,7 @@ class Job {
     const ofKind = (kind: MoveKind): number => this.#reports.filter((one) => one.kind === kind).length;
     const phases = new Set(this.#reports.flatMap(({ report }) => report.phases.map(({ name }) => name)));
     const details: HandoversDetails = {
-      priorities: this.options.priorities,
+      priorities: this.paguro.order.given,
       machineGapMs: quantiles(alone),
       machineWindows: alone.length,
       quietGapMs: quantiles(windows.worst(['quiet'])),
@@ -252,8 +252,7 @@ class Job {
 
   #traffic(ports: TrafficPorts): Promise<MeasuredTraffic> {
     const { paguro, options } = this;
-    const { perSecond, priorities } = options;
-    const how = { perSecond, starter: priorities ? AS_HOST : [] };
+    const how = { perSecond: options.perSecond, starter: paguro.order.asHost };
     return MeasuredTraffic.start(paguro.host('h1'), paguro.host('h2'), ports, how);
   }
 

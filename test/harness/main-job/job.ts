@@ -6,7 +6,7 @@
 import type { Mininet, Move } from '../../lab/index.js';
 import { Datagrams, startPing, startTraffic, type Traffic } from '../hosts/index.js';
 import { Paguro } from '../paguro.js';
-import { AS_HOST } from '../priorities.js';
+import type { Order } from '../priorities.js';
 import { count, type ForbiddenCount, WireRig } from '../rig.js';
 import { control } from './control.js';
 import type { HandoverResult, MainJobResult } from './result.js';
@@ -31,9 +31,9 @@ export async function runMainJob({
   onStep('starting Open vSwitch, Docker and Mininet');
   const paguro = await Paguro.start({
     priorities: true,
-    beforeController: async (net) => {
+    beforeController: async (net, order) => {
       onStep('firewall taken away: every forbidden packet must be seen to arrive');
-      without = await tryWithoutFirewall(net);
+      without = await tryWithoutFirewall(net, order);
     },
   });
   onSystem?.(paguro);
@@ -53,13 +53,13 @@ type WithoutFirewall = MainJobResult['forbidden']['withoutFirewall'] & {
 };
 
 /** With ordinary switches in place of the firewall, at both places of the terminal, and under the same datagrams while it moves. */
-async function tryWithoutFirewall(net: Mininet): Promise<WithoutFirewall> {
+async function tryWithoutFirewall(net: Mininet, order: Order): Promise<WithoutFirewall> {
   const wire = await WireRig.start(net, PORTS);
   try {
     await net.bypass(true);
     await wire.settle();
     const atS1 = await wire.round();
-    const { gapMs, move } = await underDatagrams(net, async () => {
+    const { gapMs, move } = await underDatagrams(net, order, async () => {
       const move = await net.move('h1', 's2');
       await wire.settle();
       return { move };
@@ -81,6 +81,7 @@ async function tryWithoutFirewall(net: Mininet): Promise<WithoutFirewall> {
 /** Moves the terminal's link under datagrams in both directions and families. */
 async function underDatagrams<T extends { readonly move: Move }>(
   net: Pick<Mininet, 'host'>,
+  { asHost }: Order,
   work: () => Promise<T>,
 ): Promise<T & { readonly gapMs: number }> {
   const datagrams = await Datagrams.start({
@@ -88,7 +89,7 @@ async function underDatagrams<T extends { readonly move: Move }>(
     second: net.host('h2'),
     ports: [PORT.datagrams, PORT.datagrams],
     perSecond: DATAGRAMS_PER_SECOND,
-    starter: AS_HOST,
+    starter: asHost,
   });
   try {
     const done = await work();
@@ -161,7 +162,7 @@ class MainJob {
     const { paguro } = this;
     this.onStep(`alice's link moves to ${to}: the controller notices by itself`);
     const seen = (await paguro.api.handovers()).length;
-    const { during, move, report, gapMs } = await underDatagrams(paguro, async () => {
+    const { during, move, report, gapMs } = await underDatagrams(paguro, paguro.order, async () => {
       const moving = (async () => {
         const move = await paguro.move('h1', to);
         return { move, report: await paguro.handoverAfter('alice', seen) };
