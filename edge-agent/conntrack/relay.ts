@@ -12,8 +12,8 @@ import { projectRoot } from '../../shared/runtime/project-root.js';
 import type { Compartment, LongRunning } from '../runtime/runtime.js';
 import { type ConnectionEvent, eventOf, type OwnAddresses } from './connection.js';
 import { type Frame, FrameCutter, frameFor } from './frames.js';
-import { messagesOf, type NetlinkMessage } from './netlink.js';
-import { Requests } from './requests.js';
+import { messagesOf } from './netlink.js';
+import { Requests, type Visit } from './requests.js';
 
 export interface RelayListener {
   /** In the order in which the kernel reported them; what a request causes comes before the request is answered. */
@@ -80,15 +80,12 @@ export class Relay {
    * Carries out messages one after another; settles with the errnos of those that the kernel refused, by index. What they ask for is shown to `visit`. Fails
    * with `refused`.
    */
-  each(
-    messages: readonly Buffer[],
-    visit?: (message: NetlinkMessage) => void,
-  ): Promise<ReadonlyMap<number, number>> {
+  each(messages: readonly Buffer[], visit?: Visit): Promise<ReadonlyMap<number, number>> {
     return this.#requests.each(messages, visit);
   }
 
   /** Asks for what the kernel answers with many messages. Fails with `refused`. */
-  dump(request: Buffer, visit: (message: NetlinkMessage) => void): Promise<void> {
+  dump(request: Buffer, visit: Visit): Promise<void> {
     return this.#requests.dump(request, visit);
   }
 

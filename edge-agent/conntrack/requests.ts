@@ -15,7 +15,7 @@ const ANSWER_DEADLINE_MS = 15_000;
 const SEQUENCES = 2 ** 32;
 
 /** Is shown what the kernel answers with, but for errors. */
-type Visit = (message: NetlinkMessage) => void;
+export type Visit = (message: NetlinkMessage) => void;
 
 interface Batch {
   readonly messages: readonly Buffer[];

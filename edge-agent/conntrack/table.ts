@@ -14,10 +14,8 @@ import {
   writeGet,
   writeTimeout,
 } from './entry.js';
-import { NetlinkError, type NetlinkMessage } from './netlink.js';
-import { nameOf } from './requests.js';
-
-type Visit = (message: NetlinkMessage) => void;
+import { NetlinkError } from './netlink.js';
+import { nameOf, type Visit } from './requests.js';
 
 /** What the kernel is asked by: the relay. */
 export interface KernelRequests {

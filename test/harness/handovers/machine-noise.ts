@@ -1,5 +1,6 @@
 /**
- * What a machine does by itself: for how long a program that asks for nothing but a processor does not have it. No measurement on that machine can show less.
+ * What a machine does by itself: for how long a program that asks for nothing but a processor does not have it. A measurement on that machine holds some of it: as much as
+ * meets a packet, and is not kept off by priorities.
  */
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
